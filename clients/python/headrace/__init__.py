@@ -1,0 +1,1 @@
+"""Client side of Headrace: the generated stubs are in `headrace.v1`."""

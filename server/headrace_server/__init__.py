@@ -1,0 +1,1 @@
+"""Headrace: a gRPC service that carries token streams from model providers to other services."""

@@ -1,0 +1,195 @@
+"""What the engine needs of the world, as small protocols. Adapters, stores and telemetry implement them; tests bring their own."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace_server.domain.answer import Answer
+from headrace_server.domain.errors import Violation
+from headrace_server.domain.events import Delta
+from headrace_server.domain.limits import LimitType, Refused, Window
+from headrace_server.domain.provider import Provider, ProviderRow
+from headrace_server.domain.record import LogRow, MetricsRow, RequestQuery
+from headrace_server.domain.request import GenerateRequest
+
+WallClock = Callable[[], int]
+"""The time in milliseconds since the epoch. What is measured or waited for uses the event loop's own clock."""
+
+
+# ---------------------------------------------------------------- providers
+
+
+class Call(Protocol):
+    """One HTTP call of a provider, under way."""
+
+    answer: Answer
+    """What has been said so far; also after a failure."""
+    sent: bool
+    """Whether bytes of the request may have reached the provider."""
+    whole: bool
+    """Whether the provider answers all at once instead of by a stream; known once the first `read` has returned."""
+
+    async def read(self) -> list[Delta] | None:
+        """Wait for bytes and decode them: the deltas in them (often none: a ping, a role), or None once the answer is complete.
+
+        A whole answer comes as one list. Raises ProviderFault, also for an answer that ends without its dialect's terminal evidence.
+        Cancellation is passed on; `close` must follow in every case.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close the connection at once if the answer is not complete, else give it back. Never raises."""
+        ...
+
+
+class Upstream(Protocol):
+    """All providers, by their dialects."""
+
+    def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
+        """What of the request this provider cannot express."""
+        ...
+
+    async def call(self, request: GenerateRequest, provider: Provider, model: str, *, traceparent: str, connect_timeout: float) -> Call:
+        """Encode the request, connect, send it, and wait for the answer's headers. `connect_timeout` in seconds.
+
+        Raises ProviderFault, with `replay_safety` NOT_SENT where no byte of the request can have reached the provider.
+        """
+        ...
+
+
+# ---------------------------------------------------------------- store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """What an attempt has reserved; settled when the attempt ends."""
+
+    request_id: str
+    attempt: int
+    provider: str
+    model: str
+    tokens: int
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How a reservation ends: what was really used. None: unknown, so all that was reserved counts."""
+
+    reservation: Reservation
+    requests: int = 1
+    """0 where nothing was sent."""
+    tokens: int | None = None
+
+
+class Journal(Protocol):
+    """The part of a store that the engine writes requests to. Every method returns once its write is committed."""
+
+    async def accept(self, row: LogRow) -> LogRow | None:
+        """Insert a request's row; None when it was inserted, or the row that has this request_id already.
+
+        A row that validation refused (no attempts, state failed, code invalid_request) is taken over instead: replaced, None returned.
+        """
+        ...
+
+    def update(self, row: LogRow) -> Awaitable[None]:
+        """Write a running request's row as it stands now. Updates that meet in one batch collapse into the last.
+
+        Changes nothing once the stored row is terminal. The write is under way also if the result is not awaited.
+        """
+        ...
+
+    async def finish(self, row: LogRow, metrics: Sequence[MetricsRow], settlements: Sequence[Settlement]) -> LogRow:
+        """Write the terminal row with its metrics and settled limits in one transaction.
+
+        Returns the row that stands: this one, or, where the stored row was terminal already, that one (then nothing is changed).
+        """
+        ...
+
+    async def get(self, request_id: str) -> LogRow | None:
+        """The row of a request, as committed."""
+        ...
+
+    async def reserve(self, reservation: Reservation, limits: Mapping[LimitType, int], now: int) -> Refused | None:
+        """Reserve one request and the reservation's tokens in all windows, or in none, in one atomic step. None: admitted."""
+        ...
+
+    async def settle(self, settlement: Settlement, now: int) -> None:
+        """End the reservation of an attempt that is followed by another."""
+        ...
+
+
+class Store(Journal, Protocol):
+    """A whole store."""
+
+    async def open(self) -> None:
+        """Connect and migrate. Raises StoreUnavailable, or MigrationError for a database that does not fit."""
+        ...
+
+    async def close(self) -> None:
+        """Commit what is under way and disconnect."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable if writes would fail now."""
+        ...
+
+    async def recover(self, node: str, now: int) -> list[LogRow]:
+        """End the running rows of dead nodes as failed/interrupted, settle their limits, and return them as they now are."""
+        ...
+
+    async def list_requests(self, query: RequestQuery) -> list[LogRow]:
+        """A page of requests, newest first, with one row more than page_size if there is more."""
+        ...
+
+    async def list_providers(self) -> list[ProviderRow]:
+        """All stored providers, by priority, then name."""
+        ...
+
+    async def create_provider(self, row: ProviderRow) -> bool:
+        """Insert a provider; False where the name is taken."""
+        ...
+
+    async def update_provider(self, row: ProviderRow) -> bool:
+        """Replace a provider's row, by name; False where there is none."""
+        ...
+
+    async def delete_provider(self, provider: str) -> bool:
+        """Remove a provider; False where there is none."""
+        ...
+
+    async def count_requests_of(self, provider: str) -> int:
+        """How many rows of provider_logs or provider_metrics refer to a provider."""
+        ...
+
+    async def list_windows(self, provider: str | None = None, model: str | None = None) -> list[Window]:
+        """The counters of limits."""
+        ...
+
+
+# ---------------------------------------------------------------- telemetry
+
+
+class Trace(Protocol):
+    """The trace of one request. Ids are fixed from the start; spans are built from the record at the end."""
+
+    trace_id: str
+    """32 hexadecimal digits."""
+    traceparent: str
+    """Of the request's own span."""
+
+    def attempt(self) -> str:
+        """Begin the next provider call: the `traceparent` that goes to the provider."""
+        ...
+
+    def end(self, row: LogRow) -> None:
+        """The request has ended: spans, metrics and the log line, all from its row. Never raises."""
+        ...
+
+
+class Telemetry(Protocol):
+    """Where what happens is shown."""
+
+    def start(self, request: GenerateRequest | None, traceparent: str | None) -> Trace:
+        """A request has been accepted, or refused by validation (None)."""
+        ...

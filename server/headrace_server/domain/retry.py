@@ -1,0 +1,98 @@
+"""What to do after a provider failed: pure decisions. Only the engine waits.
+
+Rules: the delay grows by the strategy and is capped, then jittered; a delay that a provider named wins when it is longer, is never
+shortened, and is not waited for when it is longer than the cap. Nothing is retried once something was delivered.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from headrace_server.domain.errors import Fault
+
+JITTER = 0.2
+"""Share by which a delay may vary: ±20 % for the strategy's, 0 to +20 % for one that a provider named."""
+
+
+class RetryStrategy(StrEnum):
+    """How the delay grows from attempt to attempt."""
+
+    EXPONENTIAL = "exponential"
+    LINEAR = "linear"
+    CONSTANT = "constant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Retry settings with every default filled in. Delays in milliseconds."""
+
+    strategy: RetryStrategy = RetryStrategy.EXPONENTIAL
+    max_attempts: int = 3
+    """Most calls to one provider."""
+    initial_delay: int = 1_000
+    max_delay: int = 30_000
+    backoff_multiplier: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try the same provider again after `delay` milliseconds."""
+
+    delay: int
+
+
+@dataclass(frozen=True, slots=True)
+class FallBack:
+    """Let the next provider try."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Fail with the fault at hand."""
+
+
+Decision = Retry | FallBack | GiveUp
+
+
+def delay(policy: RetryPolicy, attempt: int) -> int:
+    """Milliseconds to wait after the `attempt`-th failed call (1, 2, …), before jitter."""
+    match policy.strategy:
+        case RetryStrategy.CONSTANT:
+            grown: float = policy.initial_delay
+        case RetryStrategy.LINEAR:
+            grown = policy.initial_delay * attempt
+        case RetryStrategy.EXPONENTIAL:
+            try:
+                grown = policy.initial_delay * policy.backoff_multiplier ** (attempt - 1)
+            except OverflowError:
+                grown = policy.max_delay
+    return int(min(grown, policy.max_delay))
+
+
+def wait(policy: RetryPolicy, attempt: int, named: int | None, random: float) -> int | None:
+    """Milliseconds to wait before the next call; None when a provider named a longer delay than is ever waited for.
+
+    `named` is the provider's own delay, `random` a number from 0 (inclusive) to 1 (exclusive).
+    """
+    if named is not None and named > policy.max_delay:
+        return None
+    ours = delay(policy, attempt)
+    if named is not None and named >= ours:
+        return int(named * (1 + JITTER * random))
+    return int(ours * (1 + JITTER * (2 * random - 1)))
+
+
+def decide(
+    fault: Fault, policy: RetryPolicy, *, attempt: int, delivered: bool, time_left: int | None, may_fall_back: bool, random: float
+) -> Decision:
+    """What to do about a failed call.
+
+    `attempt` counts the calls of this provider so far, `delivered` says whether a chunk was handed out, `time_left` is what remains
+    of the caller's time in milliseconds (None: no bound), `may_fall_back` whether another provider is left.
+    """
+    if delivered:
+        return GiveUp()
+    if fault.retryable and attempt < policy.max_attempts:
+        pause = wait(policy, attempt, fault.retry_after, random)
+        if pause is not None and (time_left is None or pause < time_left):
+            return Retry(pause)
+    return FallBack() if fault.fallback and may_fall_back else GiveUp()
