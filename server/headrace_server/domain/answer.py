@@ -37,6 +37,7 @@ class Answer:
 
     def add(self, delta: Delta) -> None:
         """Append a piece. Neighbours of one kind grow the same part; calls grow by position, wherever they stand."""
+        _make_storable(delta)
         kind = type(delta)
         key = delta.position if isinstance(delta, ToolCallDelta) else None
         if isinstance(delta, ToolCallDelta):
@@ -74,6 +75,19 @@ class Answer:
     def content(self) -> tuple[ContentPart, ...]:
         """The parts, each in full, in the order in which they began."""
         return tuple(_build(part) for part in self._parts)
+
+
+def _make_storable(delta: Delta) -> None:
+    """Show the character NUL as U+FFFD, in the piece itself, so that chunks and content agree: databases refuse it."""
+    match delta:
+        case TextDelta() if "\0" in delta.text:
+            delta.text = delta.text.replace("\0", "\ufffd")
+        case ReasoningDelta() if "\0" in delta.text:
+            delta.text = delta.text.replace("\0", "\ufffd")
+        case RefusalDelta() if "\0" in delta.refusal:
+            delta.refusal = delta.refusal.replace("\0", "\ufffd")
+        case ToolCallDelta() if "\0" in delta.arguments_delta:
+            delta.arguments_delta = delta.arguments_delta.replace("\0", "\ufffd")
 
 
 def _ends(last: ReasoningDelta, following: ReasoningDelta) -> bool:

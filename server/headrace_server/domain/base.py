@@ -53,11 +53,6 @@ def _uuid(value: str) -> str:
     return str(parsed)
 
 
-def json_depth(value: Any) -> int:
-    """How many levels of objects and arrays a JSON value has; a scalar has 0. Does not recurse."""
-    return max((depth for depth, _ in _walk(value)), default=0)
-
-
 def _walk(value: Any) -> Iterator[tuple[int, Any]]:
     """Every value and every key inside a JSON value, each with its depth. Does not recurse."""
     todo = [(value, 0)]
@@ -90,9 +85,20 @@ def _json_object(value: str) -> str:
 
 
 def _shallow(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if json_depth(value) > MAX_STRUCT_DEPTH:
-        raise ValueError(f"must be at most {MAX_STRUCT_DEPTH} levels deep")
-    return value
+    for depth, item in _walk(value):
+        if depth > MAX_STRUCT_DEPTH:
+            raise ValueError(f"must be at most {MAX_STRUCT_DEPTH} levels deep")
+        if isinstance(item, str) and _UNSTORABLE.search(item):
+            raise ValueError("must not contain a lone surrogate or the character NUL")
+    ordered: dict[str, JsonValue] = _in_order(value)
+    return ordered
+
+
+def _in_order(value: Any) -> Any:
+    """The same with the keys of objects in order, as `Struct` keeps none: equal values then have equal JSON."""
+    if isinstance(value, dict):
+        return {key: _in_order(value[key]) for key in sorted(value)}
+    return [_in_order(item) for item in value] if isinstance(value, list) else value
 
 
 Text = Annotated[str, AfterValidator(_no_nul)]

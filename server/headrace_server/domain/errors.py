@@ -57,6 +57,7 @@ class Subreason(StrEnum):
     REQUEST_NOT_FOUND = "REQUEST_NOT_FOUND"
     PROVIDER_NOT_FOUND = "PROVIDER_NOT_FOUND"
     PROVIDER_IN_FILE = "PROVIDER_IN_FILE"
+    PROVIDER_IN_USE = "PROVIDER_IN_USE"
     PROVIDER_DISABLED = "PROVIDER_DISABLED"
     NO_API_KEY = "NO_API_KEY"
     OUT_OF_RANGE = "OUT_OF_RANGE"
@@ -122,9 +123,11 @@ class Fault:
 class HeadraceError(Exception):
     """Something failed in a way that a caller is told about. Its text is safe to show."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, request_id: str = "") -> None:
         super().__init__(fault.message)
         self.fault = fault
+        self.request_id = request_id
+        """Id of the request that it is about, where there is one."""
 
 
 class ProviderFault(HeadraceError):

@@ -1,6 +1,7 @@
 """What the engine needs of the world, as small protocols. Adapters, stores and telemetry implement them; tests bring their own."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +58,14 @@ class Upstream(Protocol):
         ...
 
 
+class Routes(Protocol):
+    """Which providers a request may be sent to."""
+
+    def route(self, request: GenerateRequest) -> Sequence[tuple[Provider, str]]:
+        """The chosen provider with its model, then those that may stand in for it, in order. Raises Refusal."""
+        ...
+
+
 # ---------------------------------------------------------------- store
 
 
@@ -92,7 +101,7 @@ class Journal(Protocol):
         """
         ...
 
-    def update(self, row: LogRow) -> Awaitable[None]:
+    def update(self, row: LogRow) -> "asyncio.Future[None]":
         """Write a running request's row as it stands now. Updates that meet in one batch collapse into the last.
 
         Changes nothing once the stored row is terminal. The write is under way also if the result is not awaited.
@@ -180,6 +189,10 @@ class Trace(Protocol):
 
     def attempt(self) -> str:
         """Begin the next provider call: the `traceparent` that goes to the provider."""
+        ...
+
+    def drop(self) -> None:
+        """The request turned out to be one that is on record already: there is nothing of its own to show."""
         ...
 
     def end(self, row: LogRow) -> None:

@@ -186,7 +186,10 @@ class GenerateRequest(Model):
         try:
             checked = handler(data)
         except ValidationError as error:
-            wrong = [_violation(line["loc"], line["msg"]) for line in error.errors(include_url=False, include_input=False)]
+            wrong = [
+                InitErrorDetails(type=line["type"], loc=line["loc"], input=None, ctx=line.get("ctx", {}))
+                for line in error.errors(include_url=False, include_input=False)
+            ]
         wrong += [_violation(at, text) for at, text in _rules_across_fields(data)]
         if wrong or checked is None:
             raise ValidationError.from_exception_data(cls.__name__, wrong)
@@ -201,6 +204,12 @@ def _get(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
+def _word(value: Any, name: str) -> str | None:
+    """A text field, or None where anything else stands in its place."""
+    word = _get(value, name)
+    return word if isinstance(word, str) else None
+
+
 def _items(value: Any, name: str) -> Iterator[tuple[int, Any]]:
     items = _get(value, name)
     return enumerate(items if isinstance(items, list | tuple) else ())
@@ -208,24 +217,26 @@ def _items(value: Any, name: str) -> Iterator[tuple[int, Any]]:
 
 def _rules_across_fields(request: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """What is wrong between fields of a request that may itself be wrong anywhere: (path, text) for each."""
-    calls: set[Any] = set()
+    calls: set[str | None] = set()
     for i, message in _items(request, "messages"):
-        allowed = PARTS_BY_ROLE.get(_get(message, "role"))
+        role = _word(message, "role")
+        allowed = PARTS_BY_ROLE.get(role)  # type: ignore[call-overload]  # a role may come as its bare text
         for j, part in _items(message, "content"):
-            kind, at = _get(part, "type"), ("messages", i, "content", j)
+            kind, at = _word(part, "type"), ("messages", i, "content", j)
             if allowed is not None and kind is not None and kind not in allowed:
-                yield at, f"a message of role {_get(message, 'role')} cannot hold a part of the kind {kind}"
+                yield at, f"a message of role {role} cannot hold a part of the kind {kind}"
             if kind == "tool_call":
-                calls.add(_get(part, "id"))
-            elif kind == "tool_result" and _get(part, "tool_call_id") and _get(part, "tool_call_id") not in calls:
+                calls.add(_word(part, "id"))
+            elif kind == "tool_result" and (call := _word(part, "tool_call_id")) and call not in calls:
                 yield (*at, "tool_result", "tool_call_id"), "no earlier message holds a tool_call with this id"
-    names: set[Any] = set()
+    names: set[str | None] = set()
     for i, tool in _items(request, "tools"):
-        if _get(tool, "name") in names:
+        name = _word(tool, "name")
+        if name is not None and name in names:
             yield ("tools", i, "name"), "is already the name of an earlier tool"
-        names.add(_get(tool, "name"))
+        names.add(name)
     choice, retry = _get(request, "tool_choice"), _get(request, "retry")
-    if _get(choice, "name") and _get(choice, "name") not in names:
+    if _word(choice, "name") and _word(choice, "name") not in names:
         yield ("tool_choice", "name"), "is not the name of one of the tools"
     if _get(choice, "mode") == ToolChoiceMode.REQUIRED and not names:
         yield ("tool_choice", "mode"), "there are no tools to choose from"

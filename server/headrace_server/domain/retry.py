@@ -41,16 +41,11 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class FallBack:
-    """Let the next provider try."""
+class Leave:
+    """This provider is done with: another one may try, or the request fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Fail with the fault at hand."""
-
-
-Decision = Retry | FallBack | GiveUp
+Decision = Retry | Leave
 
 
 def delay(policy: RetryPolicy, attempt: int) -> int:
@@ -81,18 +76,19 @@ def wait(policy: RetryPolicy, attempt: int, named: int | None, random: float) ->
     return int(ours * (1 + JITTER * (2 * random - 1)))
 
 
-def decide(
-    fault: Fault, policy: RetryPolicy, *, attempt: int, delivered: bool, time_left: int | None, may_fall_back: bool, random: float
-) -> Decision:
-    """What to do about a failed call.
+def decide(fault: Fault, policy: RetryPolicy, *, attempt: int, delivered: bool, time_left: int | None, random: float) -> Decision:
+    """Whether the provider of a failed call is tried again.
 
     `attempt` counts the calls of this provider so far, `delivered` says whether a chunk was handed out, `time_left` is what remains
-    of the caller's time in milliseconds (None: no bound), `may_fall_back` whether another provider is left.
+    of the caller's time in milliseconds (None: no bound).
     """
-    if delivered:
-        return GiveUp()
-    if fault.retryable and attempt < policy.max_attempts:
+    if not delivered and fault.retryable and attempt < policy.max_attempts:
         pause = wait(policy, attempt, fault.retry_after, random)
         if pause is not None and (time_left is None or pause < time_left):
             return Retry(pause)
-    return FallBack() if fault.fallback and may_fall_back else GiveUp()
+    return Leave()
+
+
+def may_fall_back(fault: Fault, *, delivered: bool, restart: bool) -> bool:
+    """Whether the next provider may try: if it may do better, and nothing was delivered or the caller allows to start again."""
+    return fault.fallback and (not delivered or restart)

@@ -118,7 +118,7 @@ class ContentPart(_message.Message):
     @_builtins.property
     def provider_data(self) -> _struct_pb2.Struct:
         """What this API does not model, in the provider's own words: a part of its answer, such as a web
-        search of its own. Sent back unchanged, and only to a provider of the dialect it came from.
+        search of its own. Sent back to the provider unchanged.
         """
 
     def __init__(
