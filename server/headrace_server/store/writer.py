@@ -1,0 +1,126 @@
+"""Group commit: one writer takes everything that waits, writes it in one transaction, and answers everybody at once.
+
+It never waits in order to gather more: while one transaction is being committed the next one's operations gather by themselves. A
+lone operation pays for one commit, under load a commit is shared by hundreds.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiosqlite
+
+from headrace_server.domain.errors import StoreUnavailable
+from headrace_server.store.connection import is_busy, unavailable
+
+BUSY_TRIES = 3
+"""How often a transaction is tried when another program holds the lock; each try waits for the busy timeout."""
+
+
+Transaction = Callable[[aiosqlite.Connection, list[Any]], Awaitable[list[Any]]]
+"""Carries out operations in one open transaction; one result for each."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    operation: Any
+    answer: asyncio.Future[Any]
+
+    def succeed(self, result: Any) -> None:
+        if not self.answer.done():
+            self.answer.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Writer:
+    """The only one who writes. `check` is called before each transaction and raises StoreUnavailable where writing is pointless."""
+
+    def __init__(self, connection: aiosqlite.Connection, transaction: Transaction, check: Callable[[], None]) -> None:
+        self._connection = connection
+        self._transaction = transaction
+        self._check = check
+        self._waiting: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._task = asyncio.create_task(self._run(), name="store writer")
+
+    def submit(self, operation: Any) -> asyncio.Future[Any]:
+        """Queue an operation; the result is there once it is committed. It is carried out even if nobody waits for it.
+
+        The result raises what the operation raised, or StoreUnavailable. Raises StoreUnavailable once the writer is closing.
+        """
+        if self._closing:
+            raise StoreUnavailable("the store is closed")
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(operation, answer))
+        self._wake.set()
+        return answer
+
+    async def close(self) -> None:
+        """Commit everything that waits, then disconnect."""
+        self._closing = True
+        self._wake.set()
+        await self._task
+        await self._connection.close()
+
+    async def _run(self) -> None:
+        while self._waiting or not self._closing:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._commit(batch)
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            results = await self._try([waiting.operation for waiting in batch])
+        except StoreUnavailable as error:
+            for waiting in batch:
+                waiting.fail(StoreUnavailable(str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever an operation raises is its caller's, and must not stop the writer
+            if len(batch) == 1:
+                batch[0].fail(error)
+            else:
+                # One of them is wrong; alone, each stands or falls for itself.
+                for waiting in batch:
+                    await self._commit([waiting])
+        else:
+            for waiting, result in zip(batch, results, strict=True):
+                waiting.succeed(result)
+
+    async def _try(self, operations: list[Any]) -> list[Any]:
+        for _ in range(BUSY_TRIES - 1):
+            try:
+                return await self._once(operations)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+        try:
+            return await self._once(operations)
+        except sqlite3.OperationalError as error:
+            raise unavailable(error) or error from error
+
+    async def _once(self, operations: list[Any]) -> list[Any]:
+        self._check()
+        try:
+            await self._connection.execute("BEGIN IMMEDIATE")
+            results = await self._transaction(self._connection, operations)
+            await self._connection.execute("COMMIT")
+        except BaseException as error:
+            await self._roll_back()
+            if isinstance(error, Exception) and not is_busy(error) and (gone := unavailable(error)):
+                raise gone from error
+            raise
+        return results
+
+    async def _roll_back(self) -> None:
+        # SQLite has often rolled back by itself; if this fails as well, the next transaction tells.
+        with contextlib.suppress(sqlite3.Error, ValueError):
+            if self._connection.in_transaction:
+                await self._connection.execute("ROLLBACK")
