@@ -1,0 +1,1 @@
+"""Keeping secrets: keys at rest."""
