@@ -1,0 +1,49 @@
+"""The clocks of a stream: first token, silence, and progress. Pure; times are seconds of the event loop's clock."""
+
+from dataclasses import dataclass
+
+from headrace_server.domain.errors import ErrorCode, Fault, ReplaySafety, Subreason
+
+
+@dataclass(slots=True, kw_only=True)
+class Clocks:
+    """When an attempt has taken too long. Bytes reset `idle`, content resets `progress`."""
+
+    first_token: float
+    idle: float
+    progress: float
+    started: float
+    last_bytes: float | None = None
+    last_content: float | None = None
+
+    def saw(self, now: float, *, content: bool) -> None:
+        """Bytes came, with or without content in them."""
+        self.last_bytes = now
+        if content:
+            self.last_content = now
+
+    def next(self) -> tuple[float, Subreason, str]:
+        """The clock that runs out first: when, its name, and what it means."""
+        clocks = [
+            (
+                (self.started if self.last_content is None else self.last_content) + self.progress,
+                Subreason.PROGRESS,
+                f"no content for {self.progress:g} s",
+            )
+        ]
+        if self.last_bytes is not None:
+            clocks.append((self.last_bytes + self.idle, Subreason.STREAM_IDLE, f"no bytes for {self.idle:g} s"))
+        if self.last_content is None:
+            clocks.append((self.started + self.first_token, Subreason.TTFT, f"no first token within {self.first_token:g} s"))
+        return min(clocks)
+
+    def fault(self, *, sent: bool) -> Fault:
+        """What to say when the next clock has run out."""
+        _, subreason, what = self.next()
+        return Fault(
+            code=ErrorCode.TIMEOUT,
+            message=f"the provider sent {what}",
+            subreason=subreason,
+            retryable=True,
+            replay_safety=ReplaySafety.UNCERTAIN if sent else ReplaySafety.NOT_SENT,
+        )

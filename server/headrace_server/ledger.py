@@ -1,0 +1,264 @@
+"""What a running request writes down: its attempts, what each provider did, and from that its row, its metrics and its result.
+
+No I/O and no clock: times come in as arguments, what comes out is stored and told by others.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from headrace_server.domain.answer import Answer
+from headrace_server.domain.errors import Fault, RateLimitInfo, ReplaySafety
+from headrace_server.domain.identity import fingerprint, new_id
+from headrace_server.domain.lifecycle import TERMINAL, Event, State
+from headrace_server.domain.machine import Context
+from headrace_server.domain.message import ContentPart, ReasoningPart, RefusalPart, TextPart, ToolCallPart, ToolResultPart
+from headrace_server.domain.ports import Reservation, Settlement
+from headrace_server.domain.provider import Provider
+from headrace_server.domain.record import LogRow, MetricsRow
+from headrace_server.domain.request import GenerateRequest
+from headrace_server.domain.result import Attempt, FallbackInfo, FinishReason, GenerationResult, ProviderError
+from headrace_server.domain.usage import Usage, UsageSource, estimate_tokens
+
+Price = Callable[[Provider, str, Usage], int | None]
+"""Cost of an answer in micro-USD, by provider, model and usage; None where no price is known."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Tried:
+    """What one provider did for the request; becomes a row of provider_metrics."""
+
+    provider: Provider
+    model: str
+    began: int
+    calls: int = 0
+    chunks: int = 0
+    first_token_latency: int | None = None
+    ended: int | None = None
+    usage: Usage | None = None
+    success: bool = False
+    stood_in_by: str | None = None
+
+
+class Ledger:
+    """The books of one request."""
+
+    def __init__(self, request: GenerateRequest, *, started: int, owner: str, node: str, trace_id: str, price: Price) -> None:
+        self.request = request
+        self.started = started
+        self.attempts: list[Attempt] = []
+        self.tried: list[Tried] = []
+        self.reservation: Reservation | None = None
+        self._row_id = new_id(started)
+        self._fingerprint = fingerprint(request)
+        self._owner = owner
+        self._node = node
+        self._trace_id = trace_id
+        self._price = price
+        self._input_estimate: int | None = None
+
+    # ------------------------------------------------------------ attempts
+
+    def begin_attempt(self, tried: Tried, now: int) -> None:
+        """A call of a provider is about to go out."""
+        tried.calls += 1
+        self.attempts.append(Attempt(provider=tried.provider.provider, model=tried.model, state=State.REQUESTING, start_time=now))
+
+    @property
+    def attempt_is_open(self) -> bool:
+        """Whether a call is under way."""
+        return bool(self.attempts) and self.attempts[-1].state not in TERMINAL
+
+    def end_attempt(self, fault: Fault | None, answer: Answer, now: int, *, sent: bool, delivered: bool) -> Settlement | None:
+        """The call at hand has ended: write down how, and return what becomes of its reservation."""
+        attempt, usage = self.attempts[-1], self._usage(fault, answer, sent=sent)
+        error = safety = None
+        if fault is not None:
+            error = provider_error(fault, request_id=self.request.request_id, provider=attempt.provider)
+            safety = _safety(fault, sent=sent, delivered=delivered)
+        self.attempts[-1] = attempt.model_copy(
+            update={
+                "state": State.COMPLETED if fault is None else State.FAILED,
+                "error": error,
+                "usage": usage,
+                "duration": max(0, now - attempt.start_time),
+                "replay_safety": safety,
+            }
+        )
+        tried = self.tried[-1]
+        if usage is not None:
+            tried.usage = usage if tried.usage is None else tried.usage + usage
+        return self._settlement(safety, usage)
+
+    def _usage(self, fault: Fault | None, answer: Answer, *, sent: bool) -> Usage | None:
+        """The provider's count, or an estimate; None for a call that cost nothing as far as anyone can tell."""
+        if answer.usage is not None:
+            return answer.usage if fault is None else answer.usage.model_copy(update={"source": UsageSource.PARTIAL})
+        if fault is not None and answer.is_empty and (not sent or fault.http_status >= 400):
+            return None
+        spent, said = self.input_estimate, estimate_tokens(answer.characters)
+        return Usage(input_tokens=spent, output_tokens=said, total_tokens=spent + said, source=UsageSource.ESTIMATED)
+
+    def _settlement(self, safety: ReplaySafety | None, usage: Usage | None) -> Settlement | None:
+        """What was not sent is given back; unknown usage never is, and an estimate only ever adds."""
+        reservation, self.reservation = self.reservation, None
+        if reservation is None:
+            return None
+        if safety is ReplaySafety.NOT_SENT:
+            return Settlement(reservation=reservation, requests=0, tokens=0)
+        if usage is None:
+            return Settlement(reservation=reservation)
+        known = usage.source is UsageSource.PROVIDER
+        return Settlement(reservation=reservation, tokens=usage.total_tokens if known else max(usage.total_tokens, reservation.tokens))
+
+    def release(self) -> Settlement | None:
+        """Give back a reservation for which no call was begun."""
+        return self._settlement(ReplaySafety.NOT_SENT, None)
+
+    @property
+    def input_estimate(self) -> int:
+        """Tokens of the request, by the length of its texts."""
+        if self._input_estimate is None:
+            self._input_estimate = estimate_tokens(
+                sum(_characters(part) for message in self.request.messages for part in message.content)
+                + sum(len(tool.description) + len(tool.parameters_json) for tool in self.request.tools)
+            )
+        return self._input_estimate
+
+    # ------------------------------------------------------------ what comes out
+
+    def result(self, context: Context, answer: Answer, fault: Fault | None) -> GenerationResult:
+        """The answer, or what there is of one."""
+        usage = self.attempts[-1].usage if self.attempts else None
+        costs = [cost for tried in self.tried if (cost := self._cost(tried, answer)) is not None]
+        return GenerationResult.model_construct(
+            content=answer.content(),
+            finish_reason=answer.finish_reason if fault is None else FinishReason.ERROR,
+            native_finish_reason=answer.native_finish_reason,
+            usage=usage,
+            provider=context.provider,
+            model=answer.model or context.model,
+            duration=context.metrics.total_duration,
+            first_token_latency=context.metrics.first_token_latency,
+            attempts=tuple(self.attempts),
+            fallback=_fallback(context),
+            cost=sum(costs) if costs else None,
+        )
+
+    def _cost(self, tried: Tried, answer: Answer) -> int | None:
+        if tried.usage is None:
+            return None
+        model = answer.model if tried is self.tried[-1] and answer.model else tried.model
+        return self._price(tried.provider, model, tried.usage)
+
+    def error(self, context: Context, fault: Fault, partial: GenerationResult) -> ProviderError:
+        """Why there is no answer, with the attempts and what was delivered."""
+        error = provider_error(fault, request_id=self.request.request_id, provider=context.provider)
+        return error.model_copy(update={"attempts": tuple(self.attempts), "partial": partial if self.attempts else None})
+
+    def row(self, context: Context, now: int, *, result: GenerationResult | None = None, error: ProviderError | None = None) -> LogRow:
+        """The request's row as it stands."""
+        return LogRow(
+            id=self._row_id,
+            request_id=self.request.request_id,
+            conversation_id=context.conversation_id,
+            user_id=context.user_id,
+            provider=context.provider,
+            model=context.model,
+            state=context.state,
+            request_data=self.request,
+            response_data=result if error is None or self.attempts else None,
+            error=None if error is None else error.model_copy(update={"partial": None, "attempts": ()}),
+            error_message=None if error is None else error.message,
+            error_code=None if error is None else error.code,
+            start_time=self.started,
+            end_time=context.metrics.end_time,
+            duration=context.metrics.total_duration,
+            retry_attempt=max(0, len(self.attempts) - 1),
+            tags=context.tags,
+            request_fingerprint=self._fingerprint,
+            attempts=tuple(self.attempts),
+            transitions=context.history,
+            trace_id=self._trace_id,
+            owner=self._owner,
+            node=self._node,
+            created_at=self.started,
+            updated_at=now,
+        )
+
+    def metrics(self, context: Context, answer: Answer, now: int) -> list[MetricsRow]:
+        """One row for each provider that was tried."""
+        rows = []
+        for number, tried in enumerate(self.tried):
+            usage = tried.usage or Usage()
+            rows.append(
+                MetricsRow(
+                    id=new_id(now),
+                    request_id=self.request.request_id,
+                    provider=tried.provider.provider,
+                    model=tried.model,
+                    input_tokens=usage.input_tokens,
+                    output_tokens=usage.output_tokens,
+                    total_tokens=usage.total_tokens,
+                    cached_input_tokens=usage.cached_input_tokens,
+                    reasoning_tokens=usage.reasoning_tokens,
+                    usage_source=usage.source,
+                    cost_micro_usd=self._cost(tried, answer),
+                    first_token_latency=tried.first_token_latency,
+                    total_duration=max(0, (now if tried.ended is None else tried.ended) - tried.began),
+                    chunks_received=tried.chunks,
+                    retry_count=max(0, tried.calls - 1),
+                    is_fallback=number > 0 or context.fallback_provider == tried.provider.provider,
+                    fallback_provider=tried.stood_in_by,
+                    success=tried.success and context.state is State.COMPLETED,
+                    created_at=self.started,
+                )
+            )
+        return rows
+
+
+def provider_error(fault: Fault, *, request_id: str, provider: str = "") -> ProviderError:
+    """A fault as callers and records see it."""
+    limit = fault.rate_limit
+    if fault.retry_after and (limit is None or limit.retry_after is None):
+        limit = (limit or RateLimitInfo()).model_copy(update={"retry_after": fault.retry_after})
+    return ProviderError.model_construct(
+        request_id=request_id,
+        message=fault.message,
+        code=fault.code,
+        subreason=str(fault.subreason),
+        provider=provider,
+        http_status=fault.http_status,
+        provider_type=fault.provider_type,
+        provider_code=fault.provider_code,
+        retryable=fault.retryable,
+        rate_limit=limit,
+        field_violations=fault.violations,
+        provider_request_id=fault.provider_request_id,
+    )
+
+
+def _safety(fault: Fault, *, sent: bool, delivered: bool) -> ReplaySafety:
+    if delivered:
+        return ReplaySafety.PARTIAL_OUTPUT
+    return fault.replay_safety if sent else ReplaySafety.NOT_SENT
+
+
+def _fallback(context: Context) -> FallbackInfo | None:
+    if not context.fallback_provider:
+        return None
+    why = next((step.reason for step in reversed(context.history) if step.event is Event.FALLBACK_TO_PROVIDER), "")
+    return FallbackInfo(provider=context.provider, model=context.model, reason=why)
+
+
+def _characters(part: ContentPart) -> int:
+    match part:
+        case TextPart() | ReasoningPart():
+            return len(part.text)
+        case ToolCallPart():
+            return len(part.name) + len(part.arguments_json)
+        case ToolResultPart():
+            return sum(_characters(inner) for inner in part.content)
+        case RefusalPart():
+            return len(part.refusal)
+        case _:
+            return 0

@@ -1,0 +1,510 @@
+"""One generation's way through the state machine; the only place that waits, retries and falls back.
+
+What to do is decided by pure functions of the domain, what is written down is made by the ledger, everything outside is behind a port.
+Readers may come at any time, so a run publishes to its generation's history rather than yielding to one caller.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from headrace_server.clocks import Clocks
+from headrace_server.domain import machine, refusals, retry
+from headrace_server.domain.answer import Answer
+from headrace_server.domain.errors import ErrorCode, Fault, HeadraceError, ProviderFault, Subreason, invalid
+from headrace_server.domain.events import Completed, Delta, Discontinuity, Failed, GenerationEvent, ReasoningDelta, StreamChunk, merge
+from headrace_server.domain.identity import fingerprint
+from headrace_server.domain.lifecycle import TERMINAL, Event, State, Transition
+from headrace_server.domain.limits import LimitType
+from headrace_server.domain.ports import Journal, Reservation, Routes, Settlement, Trace, Upstream, WallClock
+from headrace_server.domain.provider import Provider
+from headrace_server.domain.record import LogRow
+from headrace_server.domain.request import DisconnectPolicy, GenerateRequest, MidStreamFallback
+from headrace_server.generation import Generation
+from headrace_server.ledger import Ledger, Price, Tried, provider_error
+from headrace_server.replay import outcome_of, replay
+
+log = logging.getLogger(__name__)
+
+OnOutcome = Callable[[str, Fault | None, int], None]
+"""Told of every call that ended by itself: the provider, what went wrong, and its duration in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What an operator may set. Durations in milliseconds."""
+
+    total_timeout: int = 600_000
+    """Bound of a request that names none."""
+    progress_timeout: int = 120_000
+    """Longest time without content on a stream that sends bytes."""
+    replay_window: int = 60_000
+    """How long an ended generation stays in memory for readers that come back."""
+    default_output_tokens: int = 1_024
+    """What the limiter reserves for an answer without max_tokens."""
+    poll_interval: int = 200
+    """How often the store is asked about a request that another process runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls, and how long they wait."""
+
+    owner: str = ""
+    traceparent: str | None = None
+    time_left: float | None = None
+    """Seconds until the RPC's deadline; None without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything outside that a run needs."""
+
+    journal: Journal
+    upstream: Upstream
+    routes: Routes
+    clock: WallClock
+    node: str
+    settings: EngineSettings
+    price: Price
+    random: Callable[[], float]
+    on_outcome: OnOutcome
+
+
+class Run:
+    """One generation on its way."""
+
+    def __init__(self, world: World, generation: Generation, trace: Trace, caller: Caller) -> None:
+        self.world = world
+        self.generation = generation
+        self.request = generation.request
+        self.trace = trace
+        self.loop = asyncio.get_running_loop()
+        # Wall times are the start's plus what the loop's clock measured since: durations add up whatever the wall clock does.
+        self.began = self.loop.time()
+        self.start_time = world.clock()
+        self.deadline = self.began + self._time_allowed(caller)
+        self.context = machine.Context(
+            request_id=self.request.request_id,
+            conversation_id=self.request.metadata.conversation_id,
+            user_id=self.request.metadata.user_id,
+            tags=self.request.metadata.tags,
+        )
+        self.ledger = Ledger(
+            self.request,
+            started=self.start_time,
+            owner=generation.owner,
+            node=world.node,
+            trace_id=trace.trace_id,
+            price=world.price,
+        )
+        self.answer = Answer()
+        self.on_record = False
+        self.held_back: list[GenerationEvent] | None = []
+        """Events that wait for a commit: nothing is told that is not on record. None: events go out at once."""
+        self.sent = False
+        """Whether bytes of the call at hand may have reached the provider."""
+        self.delivered = False
+        """Whether readers got a chunk that still counts."""
+        self.counts_from = 0
+        """Index of the first chunk that still counts."""
+
+    def _time_allowed(self, caller: Caller) -> float:
+        allowed = (self.request.timeouts.total or self.world.settings.total_timeout) / 1000
+        ends_with_caller = (self.request.on_disconnect or DisconnectPolicy.CANCEL) is DisconnectPolicy.CANCEL
+        return allowed if caller.time_left is None or not ends_with_caller else max(0.0, min(allowed, caller.time_left))
+
+    def now(self) -> int:
+        """Wall time in milliseconds."""
+        return self.start_time + round((self.loop.time() - self.began) * 1000)
+
+    @property
+    def time_left(self) -> int:
+        """Milliseconds until the request's deadline."""
+        return max(0, round((self.deadline - self.loop.time()) * 1000))
+
+    # ------------------------------------------------------------ beginning and end
+
+    async def to_the_end(self) -> None:
+        """Run until the last event has been published. Never raises."""
+        alarm = self.loop.call_at(self.deadline, self.generation.stop, refusals.out_of_time())
+        fault: Fault | None = None
+        existing: LogRow | None = None
+        try:
+            await self._generate()
+        except IdTaken as taken:
+            existing = taken.row
+        except asyncio.CancelledError:
+            fault = self.generation.stopped_by or refusals.interrupted()
+        except HeadraceError as error:
+            fault = error.fault
+        except Exception as error:  # noqa: BLE001 - a fault of our own must end the request too, and its text stays here
+            fault = self._bug(error)
+        alarm.cancel()
+        self.generation.close()
+        while (task := asyncio.current_task()) is not None and task.cancelling():
+            task.uncancel()
+        try:
+            await (self._end(fault) if existing is None else self._tell_again(existing))
+        except IdTaken as taken:
+            await self._tell_again(taken.row)
+        except Exception as error:  # noqa: BLE001
+            self._end_unrecorded(error.fault if isinstance(error, HeadraceError) else self._bug(error))
+
+    async def _end(self, fault: Fault | None) -> None:
+        """Write the end down, then tell it."""
+        settlement = self._end_attempt(fault) if self.ledger.attempt_is_open else self.ledger.release()
+        if self.held_back is None:
+            self.held_back = []
+        if fault is None and self.generation.chunk_count > self.counts_from:
+            index, attempt = self.generation.chunk_count, self.context.attempt
+            self._publish([StreamChunk(index=index, delta=None, attempt=attempt, finish_reason=self.answer.finish_reason, merged=0)])
+        self._step(self._last_event(fault), reason="" if fault is None else fault.message)
+        result = self.ledger.result(self.context, self.answer, fault)
+        error = None if fault is None else self.ledger.error(self.context, fault, result)
+        row = self.ledger.row(self.context, self.now(), result=result, error=error)
+        if self.on_record:
+            metrics = self.ledger.metrics(self.context, self.answer, self.now())
+            stands = await self.world.journal.finish(row, metrics, [settlement] if settlement else [])
+        else:
+            # Refused before anything was tried: this is the row's first write and its last.
+            await self._accept(row)
+            stands = row
+        self.trace.end(stands)
+        if (stands.id, stands.state, stands.error_code) == (row.id, row.state, row.error_code):
+            self._release([Completed(result) if error is None else Failed(error)])
+        else:
+            # The request was ended by another hand, on record: that is its end.
+            self.held_back = []
+            self._release([*stands.transitions[-1:], outcome_of(stands)])
+
+    def _end_unrecorded(self, fault: Fault) -> None:
+        """The end could not be written down: whatever came before, this is no success."""
+        log.error("the end of a request could not be recorded: %s", fault.message, extra={"request_id": self.request.request_id})
+        self.trace.drop()
+        self.generation.publish([Failed(provider_error(fault, request_id=self.request.request_id))])
+
+    def _last_event(self, fault: Fault | None) -> Event:
+        if fault is None:
+            at_once = self.context.state is State.REQUESTING and not self.answer.is_empty
+            return Event.RECEIVE_RESPONSE if at_once else Event.STREAM_COMPLETE
+        if self.context.state is State.VALIDATING and fault.code is ErrorCode.INVALID_REQUEST:
+            return Event.VALIDATION_FAILED
+        return Event.REQUEST_FAILED
+
+    def _bug(self, error: Exception) -> Fault:
+        incident = secrets.token_hex(8)
+        log.error("internal error", exc_info=error, extra={"incident": incident, "request_id": self.request.request_id})
+        return refusals.internal(incident)
+
+    # ------------------------------------------------------------ the way
+
+    async def _generate(self) -> None:
+        """Until an answer is complete. Raises HeadraceError with the fault that nothing mended, or IdTaken."""
+        self._step(Event.INITIATE_REQUEST, at=self.start_time)
+        targets = self.world.routes.route(self.request)
+        self.context = self.context.with_target(targets[0][0].provider, targets[0][1])
+        for number, (provider, model) in enumerate(targets, start=1):
+            try:
+                return await self._try(provider, model)
+            except HeadraceError as error:
+                fault = error.fault
+                restart = self.request.fallback.mid_stream is MidStreamFallback.RESTART
+                if number == len(targets) or not retry.may_fall_back(fault, delivered=self.delivered, restart=restart):
+                    raise
+            self._fall_back(provider, targets[number], fault)
+
+    async def _try(self, provider: Provider, model: str) -> None:
+        """Ask one provider, as often as its retry policy allows. Raises HeadraceError."""
+        self._check(provider)
+        policy = retry_policy(self.request, provider)
+        self.context = replace(self.context, max_attempts=policy.max_attempts)
+        await self._admit(provider, model)
+        self._step(Event.VALIDATION_PASSED if self.context.state is State.VALIDATING else Event.SEND_REQUEST)
+        tried = Tried(provider=provider, model=model, began=self.now())
+        self.ledger.tried.append(tried)
+        try:
+            while True:
+                try:
+                    return await self._call(tried)
+                except ProviderFault as error:
+                    await self._before_next(tried, error.fault, policy)
+        finally:
+            tried.ended = self.now()
+
+    def _check(self, provider: Provider) -> None:
+        """Whether this provider can be asked at all. Raises HeadraceError."""
+        name = provider.provider
+        if not provider.enabled:
+            raise refusals.unusable(ErrorCode.SERVER_ERROR, f"the provider {name!r} is disabled", Subreason.PROVIDER_DISABLED)
+        if not provider.is_ready:
+            raise refusals.unusable(ErrorCode.AUTHENTICATION_ERROR, f"the provider {name!r} has no API key", Subreason.NO_API_KEY)
+        if violations := self.world.upstream.check(self.request, provider):
+            refusal = invalid(violations, f"the provider {name!r} cannot express the request")
+            # One that the caller chose is not replaced behind their back; one that routing chose is passed over.
+            chosen = self.request.provider == name
+            raise HeadraceError(replace(refusal.fault, fallback=not chosen))
+
+    async def _admit(self, provider: Provider, model: str) -> None:
+        """Reserve in our own limits; where they are full, wait in the state RATE_LIMITED if the deadline allows. Raises HeadraceError."""
+        limits = _limits(provider)
+        if not limits:
+            return
+        await self._make_sure_of_the_row()
+        reservation = Reservation(
+            request_id=self.request.request_id,
+            attempt=self.context.attempt + 1,
+            provider=provider.provider,
+            model=model,
+            tokens=self.ledger.input_estimate + (self.request.max_tokens or self.world.settings.default_output_tokens),
+            zone=provider.config.zone,
+        )
+        while (refused := await self.world.journal.reserve(reservation, limits, self.world.clock())) is not None:
+            fault = refusals.over_our_limit(refused)
+            if refused.retry_after is None or refused.retry_after >= self.time_left:
+                raise HeadraceError(fault)
+            if self.context.state is not State.RATE_LIMITED:
+                self._step(Event.RATE_LIMIT_HIT, reason=fault.message, wait=refused.retry_after)
+                self._save()
+            await asyncio.sleep(refused.retry_after / 1000)
+        self.ledger.reservation = reservation
+        if self.context.state is State.RATE_LIMITED:
+            self._step(Event.RETRY_REQUEST)
+
+    async def _before_next(self, tried: Tried, fault: Fault, policy: retry.RetryPolicy) -> None:
+        """A call failed: do what must come before the next one, up to the state REQUESTING. Raises HeadraceError where there is none."""
+        self.context = self.context.with_error(fault)
+        if (settlement := self._end_attempt(fault)) is not None:
+            await self.world.journal.settle(settlement, self.world.clock())
+        decision = retry.decide(
+            fault, policy, attempt=tried.calls, delivered=self.delivered, time_left=self.time_left, random=self.world.random()
+        )
+        if not isinstance(decision, retry.Retry):
+            raise HeadraceError(fault)
+        if fault.code is ErrorCode.RATE_LIMIT_EXCEEDED:
+            self._step(Event.RATE_LIMIT_HIT, reason=fault.message, wait=decision.delay)
+            self._save()
+            await asyncio.sleep(decision.delay / 1000)
+            await self._admit(tried.provider, tried.model)
+            if self.context.state is State.RATE_LIMITED:
+                self._step(Event.RETRY_REQUEST, reason=fault.message)
+        else:
+            # The limiter admits before the state says so: what is in `retrying` is never refused.
+            await self._admit(tried.provider, tried.model)
+            if self.context.state is State.REQUESTING:
+                self._step(Event.RETRY_REQUEST, reason=fault.message, wait=decision.delay)
+            self._save()
+            await asyncio.sleep(decision.delay / 1000)
+        self._step(Event.SEND_REQUEST)
+
+    def _fall_back(self, failed: Provider, following: tuple[Provider, str], fault: Fault) -> None:
+        provider, model = following
+        why = f"{failed.provider}: {fault.message}"
+        if self.ledger.tried and self.ledger.tried[-1].provider is failed:
+            self.ledger.tried[-1].stood_in_by = provider.provider
+        self.context = self.context.with_error(fault).with_fallback(provider.provider, model)
+        self._step(Event.FALLBACK_TO_PROVIDER, reason=why)
+        if self.delivered:
+            self._publish(
+                [
+                    Discontinuity(
+                        attempt=self.context.attempt + 1,
+                        provider=provider.provider,
+                        model=model,
+                        discard_from_index=self.counts_from,
+                        reason=why,
+                    )
+                ]
+            )
+            self.counts_from = self.generation.chunk_count
+            self.delivered = False
+
+    # ------------------------------------------------------------ one call
+
+    async def _call(self, tried: Tried) -> None:
+        """One call, from its intent on record to the end of its answer. Raises ProviderFault."""
+        self.answer, self.sent = Answer(), False
+        self.ledger.begin_attempt(tried, self.now())
+        await self._intend()
+        began = self.loop.time()
+        fault: Fault | None = None
+        try:
+            await self._read_answer(tried)
+        except ProviderFault as error:
+            fault = error.fault
+            raise
+        finally:
+            if fault is not None or self.answer.finish_reason is not None:
+                self.world.on_outcome(tried.provider.provider, fault, round((self.loop.time() - began) * 1000))
+        tried.success = True
+
+    async def _read_answer(self, tried: Tried) -> None:
+        clocks = self._clocks(tried.provider)
+        call = None
+        self.sent = True
+        try:
+            async with asyncio.timeout_at(None if clocks is None else clocks.next()[0]) as alarm:
+                call = await self.world.upstream.call(
+                    self.request,
+                    tried.provider,
+                    tried.model,
+                    traceparent=self.trace.attempt(),
+                    connect_timeout=tried.provider.timeout_ms / 1000,
+                )
+                self.answer = call.answer
+                while (deltas := await call.read()) is not None:
+                    if clocks is not None:
+                        clocks.saw(self.loop.time(), content=bool(deltas))
+                        alarm.reschedule(clocks.next()[0])
+                    if deltas:
+                        self._deliver(deltas, tried, whole=call.whole)
+        except TimeoutError:
+            if clocks is None:
+                raise
+            raise ProviderFault(clocks.fault(sent=True)) from None
+        finally:
+            if call is not None:
+                await call.close()
+
+    def _clocks(self, provider: Provider) -> Clocks | None:
+        """The clocks of a stream; a whole answer is bounded by connecting and the total only."""
+        if not self.request.stream:
+            return None
+        wanted = self.request.timeouts
+        return Clocks(
+            first_token=(wanted.first_token or provider.timeout_ms) / 1000,
+            idle=(wanted.idle or provider.timeout_ms) / 1000,
+            progress=(wanted.progress or self.world.settings.progress_timeout) / 1000,
+            started=self.loop.time(),
+        )
+
+    def _deliver(self, deltas: Sequence[Delta], tried: Tried, *, whole: bool) -> None:
+        """Turn deltas into chunks and publish them."""
+        if self.request.reasoning is not None and self.request.reasoning.hide:
+            deltas = [delta for delta in deltas if not isinstance(delta, ReasoningDelta)]
+        merged = merge(deltas)
+        if not merged:
+            return
+        now = self.now()
+        if not self.delivered:
+            if self.request.stream or not whole:
+                self._step(Event.RECEIVE_STREAM_CHUNK)
+                self._save()
+            tried.first_token_latency = max(0, now - tried.began)
+            self.delivered = True
+        index, attempt = self.generation.chunk_count, self.context.attempt
+        received = now if self.request.timing else None
+        self._publish(
+            [
+                StreamChunk(index=index + i, delta=delta, attempt=attempt, merged=count, received=received)
+                for i, (delta, count) in enumerate(merged)
+            ]
+        )
+        tried.chunks += len(merged)
+        self.context = self.context.with_chunk(now, len(merged))
+
+    def _end_attempt(self, fault: Fault | None) -> Settlement | None:
+        return self.ledger.end_attempt(fault, self.answer, self.now(), sent=self.sent, delivered=self.delivered)
+
+    # ------------------------------------------------------------ telling and writing
+
+    def _step(self, event: Event, *, reason: str = "", wait: int | None = None, at: int | None = None) -> None:
+        """Apply an event to the machine and tell the transition."""
+        if event in (Event.VALIDATION_PASSED, Event.SEND_REQUEST):
+            self.context = self.context.with_attempt()
+        self.context, transition = machine.advance(self.context, event, at=self.now() if at is None else at, reason=reason[:1024], wait=wait)
+        if isinstance(transition, Transition):
+            self._publish([transition])
+
+    def _publish(self, events: Sequence[GenerationEvent]) -> None:
+        if self.held_back is None:
+            self.generation.publish(events)
+        else:
+            self.held_back += events
+
+    def _release(self, events: Sequence[GenerationEvent] = ()) -> None:
+        held, self.held_back = self.held_back or [], None
+        self.generation.publish([*held, *events])
+
+    async def _accept(self, row: LogRow) -> None:
+        """Commit the request's first row. Raises IdTaken."""
+        if (existing := await self.world.journal.accept(row)) is not None:
+            raise IdTaken(existing)
+        self.on_record = True
+        self.generation.was_accepted()
+
+    async def _make_sure_of_the_row(self) -> None:
+        if not self.on_record:
+            await self._accept(self.ledger.row(self.context, self.now()))
+            self._release()
+
+    async def _intend(self) -> None:
+        """Commit that a call is about to go out: where no intent is on record, nothing was sent."""
+        if self.on_record:
+            await self.world.journal.update(self.ledger.row(self.context, self.now()))
+        else:
+            await self._make_sure_of_the_row()
+
+    def _save(self) -> None:
+        """Write the row as it stands, without waiting; if that fails, the next write that is waited for tells."""
+        if self.on_record:
+            self.world.journal.update(self.ledger.row(self.context, self.now())).add_done_callback(_look_away)
+
+    # ------------------------------------------------------------ an id that is there already
+
+    async def _tell_again(self, existing: LogRow) -> None:
+        """The same content is answered from its row, other content is refused."""
+        self.trace.drop()
+        self.held_back = []
+        try:
+            if existing.request_fingerprint != fingerprint(self.request):
+                raise refusals.already_exists(self.request.request_id)
+            while existing.state not in TERMINAL:
+                # Another process runs it: its end is all that can be seen from here.
+                if not self.time_left:
+                    raise HeadraceError(refusals.out_of_time())
+                await asyncio.sleep(self.world.settings.poll_interval / 1000)
+                existing = await self.world.journal.get(existing.request_id) or existing
+        except HeadraceError as error:
+            self._release([Failed(provider_error(error.fault, request_id=self.request.request_id))])
+        else:
+            self.generation.is_replay = True
+            self.generation.was_accepted()
+            self._release(replay(existing))
+
+
+class IdTaken(Exception):
+    """The request's id has a row already."""
+
+    def __init__(self, row: LogRow) -> None:
+        self.row = row
+
+
+def retry_policy(request: GenerateRequest, provider: Provider) -> retry.RetryPolicy:
+    """The request's retry settings, with the provider's and the service's defaults filled in."""
+    wanted, defaults = request.retry, retry.RetryPolicy()
+    initial = defaults.initial_delay if wanted.initial_delay is None else wanted.initial_delay
+    longest = max(defaults.max_delay, initial) if wanted.max_delay is None else wanted.max_delay
+    return retry.RetryPolicy(
+        strategy=wanted.strategy or defaults.strategy,
+        max_attempts=wanted.max_attempts or provider.max_retries,
+        initial_delay=min(initial, longest),
+        max_delay=longest,
+        backoff_multiplier=wanted.backoff_multiplier or defaults.backoff_multiplier,
+    )
+
+
+def _limits(provider: Provider) -> dict[LimitType, int]:
+    wanted = {
+        LimitType.REQUESTS_PER_MINUTE: provider.rate_limit_rpm,
+        LimitType.TOKENS_PER_MINUTE: provider.rate_limit_tpm,
+        LimitType.REQUESTS_PER_DAY: provider.rate_limit_rpd,
+    }
+    return {kind: limit for kind, limit in wanted.items() if limit is not None}
+
+
+def _look_away(write: asyncio.Future[None]) -> None:
+    if not write.cancelled():
+        write.exception()
