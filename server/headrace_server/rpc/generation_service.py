@@ -1,0 +1,287 @@
+"""GenerationService: decode, hand to the engine, tell its events."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from headrace.v1 import generation_service_pb2 as pb
+from headrace.v1 import request_pb2
+from headrace_server.domain import refusals
+from headrace_server.domain.errors import ErrorCode, Fault, HeadraceError, Refusal, Subreason
+from headrace_server.domain.events import Completed, Failed
+from headrace_server.domain.identity import new_id
+from headrace_server.domain.lifecycle import Transition
+from headrace_server.domain.ports import WallClock
+from headrace_server.domain.request import DisconnectPolicy
+from headrace_server.engine import Caller, Engine
+from headrace_server.generation import Generation, Reader
+from headrace_server.ledger import provider_error
+from headrace_server.rpc.codec_event import encode_event
+from headrace_server.rpc.codec_request import decode_generate_request
+from headrace_server.rpc.codec_result import encode_result
+from headrace_server.rpc.codec_values import STATE
+from headrace_server.rpc.methods import Context
+from headrace_server.rpc.status import abort
+from headrace_server.rpc.unread import checked_uuid, describe, is_uuid
+
+
+class GenerationServicer:
+    """See generation_service.proto."""
+
+    def __init__(self, engine: Engine, *, clock: WallClock, max_in_flight: int) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._max_in_flight = max_in_flight
+
+    async def Generate(self, request: request_pb2.GenerateRequest, context: Context) -> pb.GenerateResponse:  # noqa: D102
+        generation = await self.start(request, context, stream=False)
+        await _say_hello(context, generation)
+        outcome = await self._stay_until_the_end(generation, context)
+        if isinstance(outcome, Failed):
+            await abort(context, outcome.error)
+        assert isinstance(outcome, Completed)
+        return pb.GenerateResponse(request_id=generation.request_id, result=encode_result(outcome.result))
+
+    async def StreamGenerate(self, requests: AsyncIterator[pb.StreamGenerateRequest], context: Context) -> None:  # noqa: D102
+        await context.send_initial_metadata(_hello(traceparent_of(context)))
+        await _Session(self, context).run(requests)
+
+    async def SubmitGeneration(self, request: pb.SubmitGenerationRequest, context: Context) -> pb.SubmitGenerationResponse:  # noqa: D102
+        generation = await self.start(request.request, context, stream=True, alone=True)
+        await generation.until(lambda: generation.is_accepted or generation.outcome is not None)
+        await _say_hello(context, generation)
+        if isinstance(generation.outcome, Failed) and not generation.outcome.error.attempts:
+            await abort(context, generation.outcome.error)
+        return pb.SubmitGenerationResponse(request_id=generation.request_id, state=STATE.numbers[generation.state])
+
+    async def AttachGeneration(self, request: pb.AttachGenerationRequest, context: Context) -> None:  # noqa: D102
+        generation = await self._engine.find(checked_uuid(request.request_id, "request_id"))
+        _check_index(request.next_index)
+        await _say_hello(context, generation)
+        wakened = asyncio.Event()
+        reader = generation.attach(request.next_index, wakened.set)
+        try:
+            while not reader.at_end:
+                wakened.clear()
+                if events := self.encode(reader):
+                    await context.write(pb.AttachGenerationResponse(events=events).SerializeToString())
+                elif not reader.at_end:
+                    await wakened.wait()
+        finally:
+            reader.close(_why_gone(context))
+        if isinstance(generation.outcome, Failed):
+            await abort(context, generation.outcome.error)
+
+    # ------------------------------------------------------------ for all of them
+
+    async def start(
+        self, message: request_pb2.GenerateRequest, context: Context, *, stream: bool, alone: bool = False, traceparent: str | None = None
+    ) -> Generation:
+        """Decode and begin. A request that is not valid leaves a row too. Raises HeadraceError, its `request_id` in the error.
+
+        `alone`: the generation runs without a reader, and outlives the RPC's deadline.
+        """
+        caller = Caller(
+            traceparent=traceparent or traceparent_of(context),
+            time_left=None if alone else context.time_remaining(),
+        )
+        try:
+            request = decode_generate_request(message, stream=stream, request_id=new_id(self._clock()))
+        except Refusal as refusal:
+            request_id = message.request_id if is_uuid(message.request_id) else new_id(self._clock())
+            await self._engine.refuse(refusal.fault, request_id=request_id, unread=describe(message), caller=caller)
+            raise HeadraceError(refusal.fault, request_id) from None
+        if alone:
+            request = request.model_copy(update={"on_disconnect": DisconnectPolicy.KEEP})
+        return self._engine.start(request, caller)
+
+    async def _stay_until_the_end(self, generation: Generation, context: Context) -> Completed | Failed:
+        """Wait as the caller, whose going away counts."""
+        wakened = asyncio.Event()
+        reader = generation.attach(0, wakened.set)
+        try:
+            while (outcome := generation.outcome) is None:
+                wakened.clear()
+                await wakened.wait()
+            reader.take()
+            return outcome
+        finally:
+            reader.close(_why_gone(context))
+
+    def encode(self, reader: Reader) -> list[Any]:
+        """What is at hand for a reader, as messages."""
+        request = reader.generation.request
+        sent = self._clock() if request.timing else None
+        return [
+            encode_event(request.request_id, event, sent=sent)
+            for event in reader.take()
+            if not (request.quiet and isinstance(event, Transition))
+        ]
+
+    @property
+    def engine(self) -> Engine:
+        """The engine behind the service."""
+        return self._engine
+
+    @property
+    def max_in_flight(self) -> int:
+        """Most generations that run at once on one stream."""
+        return self._max_in_flight
+
+
+class _Session:
+    """One StreamGenerate: commands come in by a task of their own, events of all generations go out together."""
+
+    def __init__(self, service: GenerationServicer, context: Context) -> None:
+        self._service = service
+        self._engine = service.engine
+        self._context = context
+        self._traceparent = traceparent_of(context)
+        self._readers: dict[str, Reader] = {}
+        self._ready: dict[str, Reader] = {}
+        self._own_events: list[Any] = []
+        self._wakened = asyncio.Event()
+        self._seen: set[str] = set()
+        self._last_outcome: Completed | Failed | None = None
+        self._commands_are_over = False
+
+    async def run(self, requests: AsyncIterator[pb.StreamGenerateRequest]) -> None:
+        """Until the caller has half-closed and everything in flight has ended."""
+        commands = asyncio.create_task(self._take_commands(requests))
+        draining = asyncio.create_task(self._engine.draining.wait())
+        for task in (commands, draining):
+            task.add_done_callback(lambda _: self._wakened.set())
+        try:
+            while not ((commands.done() or draining.done()) and not self._readers and not self._own_events):
+                await self._wakened.wait()
+                self._wakened.clear()
+                if events := self._collect():
+                    await self._context.write(pb.StreamGenerateResponse(events=events).SerializeToString())
+            if commands.done():
+                commands.result()
+        finally:
+            why = _why_gone(self._context)
+            for reader in self._readers.values():
+                reader.close(why)
+            for task in (commands, draining):
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([commands, draining])
+        await self._end(cut=not commands.done() or commands.cancelled())
+
+    async def _end(self, *, cut: bool) -> None:
+        """The status of the stream: that of its one generation; OK with several; UNAVAILABLE where we cut it short."""
+        if len(self._seen) == 1 and isinstance(self._last_outcome, Failed):
+            await abort(self._context, self._last_outcome.error)
+        if cut and not (len(self._seen) == 1 and self._last_outcome is not None):
+            raise refusals.shutting_down()
+
+    def _collect(self) -> list[Any]:
+        events, self._own_events = self._own_events, []
+        ready, self._ready = self._ready, {}
+        for request_id, reader in ready.items():
+            events += self._service.encode(reader)
+            if reader.at_end and self._readers.get(request_id) is reader:
+                self._last_outcome = reader.generation.outcome
+                del self._readers[request_id]
+                reader.close()
+        return events
+
+    async def _take_commands(self, requests: AsyncIterator[pb.StreamGenerateRequest]) -> None:
+        async for command in requests:
+            match command.WhichOneof("command"):
+                case "generate":
+                    await self._generate(command.generate)
+                case "resume":
+                    await self._resume(command.resume.request_id, command.resume.next_index)
+                case "cancel":
+                    self._cancel(command.cancel.request_id)
+                case _:
+                    self._fail("", Refusal(ErrorCode.INVALID_REQUEST, "a command must be one of generate, resume and cancel").fault)
+
+    async def _generate(self, message: request_pb2.GenerateRequest) -> None:
+        request_id = message.request_id
+        try:
+            if len(self._readers) >= self._service.max_in_flight:
+                raise _too_many(self._service.max_in_flight)
+            generation = await self._service.start(message, self._context, stream=True, traceparent=self._traceparent)
+            if generation.request_id not in self._readers:
+                self._read(generation, 0)
+        except HeadraceError as error:
+            self._fail(error.request_id or request_id, error.fault)
+
+    async def _resume(self, request_id: str, next_index: int) -> None:
+        try:
+            _check_index(next_index)
+            generation = await self._engine.find(checked_uuid(request_id, "resume.request_id"))
+            if (before := self._readers.pop(request_id, None)) is not None:
+                generation.detach(before)
+            self._read(generation, next_index)
+        except HeadraceError as error:
+            self._fail(request_id, error.fault)
+
+    def _cancel(self, request_id: str) -> None:
+        if (generation := self._engine.running(request_id)) is None:
+            self._fail(request_id, refusals.not_found(request_id).fault, counts=False)
+        else:
+            generation.stop(refusals.cancelled("cancelled on request"))
+
+    def _read(self, generation: Generation, next_index: int) -> None:
+        request_id = generation.request_id
+        reader = generation.attach(next_index, partial(self._wake, request_id))
+        self._seen.add(request_id)
+        self._readers[request_id] = reader
+        self._wake(request_id)
+
+    def _wake(self, request_id: str) -> None:
+        if (reader := self._readers.get(request_id)) is not None:
+            self._ready[request_id] = reader
+            self._wakened.set()
+
+    def _fail(self, request_id: str, fault: Fault, *, counts: bool = True) -> None:
+        """Answer a command that could not be carried out; `counts`: it stands for a generation."""
+        event = Failed(provider_error(fault, request_id=request_id))
+        if counts:
+            self._seen.add(request_id)
+            self._last_outcome = event
+        self._own_events.append(encode_event(request_id, event))
+        self._wakened.set()
+
+
+# ---------------------------------------------------------------- small parts
+
+
+def _too_many(limit: int) -> Refusal:
+    return Refusal(
+        ErrorCode.RATE_LIMIT_EXCEEDED,
+        f"{limit} generations are in flight on this stream already",
+        Subreason.TOO_MANY_IN_FLIGHT,
+        retryable=True,
+    )
+
+
+def _check_index(next_index: int) -> None:
+    if next_index < 0:
+        raise Refusal(ErrorCode.INVALID_REQUEST, "next_index must not be negative", Subreason.OUT_OF_RANGE)
+
+
+def _why_gone(context: Context) -> Fault:
+    """Why a caller that has not read to the end left: its deadline, or its own wish."""
+    left = context.time_remaining()
+    return refusals.out_of_time() if left is not None and left <= 0.005 else refusals.cancelled("the caller went away")
+
+
+def traceparent_of(context: Context) -> str | None:
+    """The caller's W3C trace context, if it sent one."""
+    metadata: Iterable[tuple[str, Any]] = context.invocation_metadata() or ()
+    return next((str(value) for key, value in metadata if key == "traceparent"), None)
+
+
+def _hello(traceparent: str | None, request_id: str = "") -> tuple[tuple[str, str], ...]:
+    return tuple((key, value) for key, value in (("traceparent", traceparent), ("x-request-id", request_id)) if value)
+
+
+async def _say_hello(context: Context, generation: Generation) -> None:
+    await context.send_initial_metadata(_hello(generation.traceparent, generation.request_id))

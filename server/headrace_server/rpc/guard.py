@@ -1,0 +1,86 @@
+"""The one interceptor: whatever a handler raises, the caller gets a status of ours and never an exception's text."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+
+from headrace_server.domain import refusals
+from headrace_server.domain.errors import HeadraceError
+from headrace_server.ledger import provider_error
+from headrace_server.rpc.methods import Context
+from headrace_server.rpc.status import BrokenMessage, abort
+
+log = logging.getLogger(__name__)
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Wraps every handler of the server, those of health and reflection too."""
+
+    async def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]], handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """See grpc.aio.ServerInterceptor."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        if handler.response_streaming:
+            factory = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+            behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            return factory(_guarded_stream(behaviour), handler.request_deserializer, handler.response_serializer)
+        factory = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        return factory(_guarded(behaviour), handler.request_deserializer, handler.response_serializer)
+
+
+def _guarded(behaviour: Any) -> Any:
+    async def handle(request: Any, context: Context) -> Any:
+        try:
+            return await behaviour(request, context)
+        except BaseException as error:  # noqa: BLE001 - all of it ends here
+            await _end(error, context)
+
+    return handle
+
+
+def _guarded_stream(behaviour: Any) -> Any:
+    async def handle(request: Any, context: Context) -> None:
+        try:
+            responses = behaviour(request, context)
+            if isinstance(responses, AsyncIterator):
+                async for response in responses:
+                    await context.write(response)
+            else:
+                await responses
+        except BaseException as error:  # noqa: BLE001
+            await _end(error, context)
+
+    return handle
+
+
+async def _end(error: BaseException, context: Context) -> None:
+    """End the RPC with the status that belongs to what was raised."""
+    match error:
+        case grpc.aio.AbortError() | KeyboardInterrupt() | SystemExit() | GeneratorExit():
+            raise error
+        case asyncio.CancelledError() if context.cancelled() or _is_being_cancelled():
+            raise error  # the caller left, or its time is over: nobody waits for a status
+        case BrokenMessage():
+            await context.abort(grpc.StatusCode.INTERNAL, str(error))
+        case HeadraceError():
+            await abort(context, provider_error(error.fault, request_id=error.request_id))
+        case _:
+            incident = secrets.token_hex(8)
+            log.error("internal error", exc_info=error, extra={"incident": incident})
+            await abort(context, provider_error(refusals.internal(incident), request_id=""))
+
+
+def _is_being_cancelled() -> bool:
+    """Whether this task was cancelled from outside, as against a library that raised CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,75 @@
+"""From a service's descriptor to gRPC handlers: bytes are read and written here, so that a broken message gets our own status and text.
+
+A servicer has one method for each RPC, named as in the proto file; RPCs that it lacks answer UNIMPLEMENTED.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from headrace_server.rpc.status import BrokenMessage
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+def service_handler(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
+    """All RPCs of a service."""
+    return grpc.method_handlers_generic_handler(
+        service.full_name, {method.name: _method_handler(method, getattr(servicer, method.name, None)) for method in service.methods}
+    )
+
+
+def reader(message_class: type[Message]) -> Callable[[bytes], Any]:
+    """A parser that raises BrokenMessage."""
+
+    def read(raw: bytes) -> Message:
+        try:
+            return message_class.FromString(raw)
+        except DecodeError:
+            raise BrokenMessage(message_class.DESCRIPTOR.full_name) from None
+
+    return read
+
+
+def _method_handler(method: MethodDescriptor, implementation: Callable[..., Any] | None) -> "grpc.RpcMethodHandler[Any, Any]":
+    read = reader(GetMessageClass(method.input_type))
+    if implementation is None:
+        implementation = _unimplemented(method)
+    if method.client_streaming and method.server_streaming:
+        return grpc.stream_stream_rpc_method_handler(_both_streams(read, implementation))
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(_server_stream(read, implementation))
+    return grpc.unary_unary_rpc_method_handler(_unary(read, implementation))
+
+
+def _unary(read: Callable[[bytes], Message], implementation: Callable[..., Any]) -> Callable[..., Any]:
+    async def handle(raw: bytes, context: Context) -> bytes:
+        response: Message = await implementation(read(raw), context)
+        return response.SerializeToString()
+
+    return handle
+
+
+def _server_stream(read: Callable[[bytes], Message], implementation: Callable[..., Any]) -> Callable[..., Any]:
+    async def handle(raw: bytes, context: Context) -> None:
+        await implementation(read(raw), context)
+
+    return handle
+
+
+def _both_streams(read: Callable[[bytes], Message], implementation: Callable[..., Any]) -> Callable[..., Any]:
+    async def handle(raw_requests: AsyncIterator[bytes], context: Context) -> None:
+        await implementation((read(raw) async for raw in raw_requests), context)
+
+    return handle
+
+
+def _unimplemented(method: MethodDescriptor) -> Callable[..., Any]:
+    async def answer(request: object, context: Context) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method.full_name} is not available in this version")
+
+    return answer
