@@ -1,0 +1,183 @@
+"""The composition root: opens everything in order, and closes it in the reverse one."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from headrace_server.catalog import Catalog
+from headrace_server.config import Settings, environment_keys
+from headrace_server.domain.errors import HeadraceError
+from headrace_server.domain.ports import Store
+from headrace_server.domain.provider import Dialect
+from headrace_server.engine import Engine, EngineSettings
+from headrace_server.prices import Prices
+from headrace_server.providers.http import make_client
+from headrace_server.providers.registry import DIALECTS, dialect_for
+from headrace_server.providers.upstream import HttpUpstream
+from headrace_server.rpc.generation_service import GenerationServicer
+from headrace_server.rpc.listener import Listener, ListenerSettings
+from headrace_server.rpc.provider_service import ProviderServicer
+from headrace_server.rpc.request_service import RequestServicer
+from headrace_server.security.keyring import KeyRing
+from headrace_server.store.sqlite import Durability
+from headrace_server.store.url import open_url, sqlite_path
+from headrace_server.telemetry.setup import open_telemetry
+
+log = logging.getLogger(__name__)
+
+DEFAULT_URLS: dict[Dialect, str] = {name: dialect.default_api_url for (name, _), dialect in DIALECTS.items()}
+
+HEALTH_INTERVAL = 1.0
+"""Seconds between two looks at the store."""
+LAST_WORDS = 1.0
+"""Seconds that finished RPCs get to send their status at shutdown."""
+
+
+def wall_clock() -> int:
+    """The system's time, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def node_id() -> str:
+    """A fresh name for this process."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class App:
+    """The running service, with what its tests look at."""
+
+    def __init__(self, *, store: Store, engine: Engine, catalog: Catalog, listener: Listener, port: int) -> None:
+        self.store = store
+        self.engine = engine
+        self.catalog = catalog
+        self.listener = listener
+        self.port = port
+
+    async def drain(self, seconds: float) -> None:
+        """Say so, take no new work, and let what runs end."""
+        await self.listener.set_serving(False)
+        await self.engine.drain(seconds)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[App]:
+    """The service from its first to its last moment. Leaving drains it.
+
+    Raises OSError where the address is not to be had, StoreUnavailable, MigrationError, KeyRingError, ConfigurationError.
+    """
+    node = node_id()
+    async with contextlib.AsyncExitStack() as stack:
+        telemetry = open_telemetry(otlp_endpoint=settings.otlp_endpoint, prometheus_listen=settings.prometheus_listen, node=node)
+        stack.push_async_callback(telemetry.close)
+        path = sqlite_path(settings.database)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store = open_url(settings.database, node=node, clock=wall_clock, durability=Durability(settings.durability))
+        await store.open()
+        stack.push_async_callback(store.close)
+        for row in await store.recover(node, wall_clock()):
+            telemetry.recovered(row)
+        catalog = Catalog(
+            store,
+            KeyRing.open(_keyring_path(path)),
+            from_file=settings.file_providers(DEFAULT_URLS, now=wall_clock()),
+            environment_keys=environment_keys(),
+        )
+        await catalog.load()
+        client = make_client(settings.transport)
+        stack.push_async_callback(client.aclose)
+        prices = Prices()
+        loading = asyncio.get_running_loop().run_in_executor(None, prices.load)
+        stack.push_async_callback(lambda: asyncio.wait([loading]))
+        engine = Engine(
+            journal=store,
+            upstream=HttpUpstream(
+                client, dialect_for, wall_clock, max_response=settings.max_response_bytes, max_event=settings.max_event_bytes
+            ),
+            routes=catalog,
+            telemetry=telemetry,
+            node=node,
+            clock=wall_clock,
+            settings=EngineSettings(
+                total_timeout=round(settings.default_total_timeout * 1000),
+                progress_timeout=round(settings.progress_timeout * 1000),
+                replay_window=round(settings.replay_window * 1000),
+            ),
+            price=prices.cost,
+        )
+        listener = _listener(settings, engine, store, catalog)
+        port = await listener.start()
+        stack.push_async_callback(listener.stop, LAST_WORDS)
+        app = App(store=store, engine=engine, catalog=catalog, listener=listener, port=port)
+        stack.push_async_callback(app.drain, settings.drain_timeout)
+        watch = asyncio.create_task(_watch_store(app))
+        stack.callback(watch.cancel)
+        yield app
+
+
+async def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
+    """Run until SIGTERM or SIGINT, then drain; a second signal ends at once, still writing everything down.
+
+    `ready` is told the address once the service takes calls.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with running(settings) as app:
+
+        def asked_to_stop() -> None:
+            if stop.is_set():
+                app.engine.interrupt()
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked_to_stop)
+        host, _, _ = settings.listen.rpartition(":")
+        ready(f"{host}:{app.port}")
+        await stop.wait()
+        log.info("draining", extra={"drain_timeout": settings.drain_timeout})
+
+
+def _listener(settings: Settings, engine: Engine, store: Store, catalog: Catalog) -> Listener:
+    return Listener(
+        ListenerSettings(
+            address=settings.listen,
+            reflection=settings.reflection,
+            max_receive_message_bytes=settings.max_receive_message_bytes,
+            keepalive_time=settings.keepalive_time,
+            keepalive_timeout=settings.keepalive_timeout,
+            min_ping_interval=settings.min_ping_interval,
+            max_connection_age=settings.max_connection_age,
+        ),
+        {
+            "GenerationService": GenerationServicer(engine, clock=wall_clock, max_in_flight=settings.max_in_flight_per_stream),
+            "RequestService": RequestServicer(engine, store),
+            "ProviderService": ProviderServicer(catalog, engine, clock=wall_clock, default_urls=DEFAULT_URLS),
+        },
+    )
+
+
+async def _watch_store(app: App) -> None:
+    """Health follows the store: without it no request would be taken."""
+    serving = True
+    while True:
+        await asyncio.sleep(HEALTH_INTERVAL)
+        try:
+            await app.store.ping()
+            well = True
+        except HeadraceError as error:
+            well = False
+            if serving:
+                log.error("the store is out of reach: %s", error)
+        if well != serving and not app.engine.draining.is_set():
+            serving = well
+            await app.listener.set_serving(well)
+
+
+def _keyring_path(database: Path) -> Path:
+    return database.with_name(database.name + ".keys")

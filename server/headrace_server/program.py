@@ -1,0 +1,71 @@
+"""What the commands of the service's own side run: logging, the event loop, and every reason not to start as one exception."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from headrace_server import app
+from headrace_server.config import ConfigurationError, Settings
+from headrace_server.domain.errors import HeadraceError
+from headrace_server.security.keyring import KeyRingError
+from headrace_server.store import migrate as migrations
+from headrace_server.store.url import sqlite_path
+from headrace_server.telemetry.logging import configure_logging
+
+T = TypeVar("T")
+
+
+class StartError(Exception):
+    """Why the service cannot start, in words for the person who starts it."""
+
+
+def serve(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Run the service until SIGTERM or SIGINT. `ready` is told its address once it takes calls. Raises StartError."""
+    configure_logging(settings.log_level, settings.log_json)
+    _database_path(settings)
+    with _explained():
+        run(app.serve(settings, ready=ready), uvloop=settings.uvloop)
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Bring the database up to date; the names of the migrations that were applied now. Raises StartError."""
+    path = _database_path(settings)
+    with _explained():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return migrations.migrate(path)
+
+
+def run(work: Coroutine[Any, Any, T], *, uvloop: Literal["auto", "on", "off"] = "auto") -> T:
+    """Run the coroutine to its end on a loop of its own: uvloop where it is wanted and installed."""
+    with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
+        return runner.run(work)
+
+
+def _database_path(settings: Settings) -> Path:
+    try:
+        return sqlite_path(settings.database)
+    except ValueError as error:
+        raise StartError(f"database: {error}") from None
+
+
+def _loop_factory(uvloop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if uvloop == "off":
+        return None
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        if uvloop == "on":
+            raise StartError("uvloop (HEADRACE_UVLOOP) is not installed") from None
+        return None
+    return new_event_loop
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (HeadraceError, migrations.MigrationError, KeyRingError, ConfigurationError, OSError, sqlite3.Error) as error:
+        raise StartError(str(error)) from error

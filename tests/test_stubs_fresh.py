@@ -1,0 +1,23 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+GENERATOR = ROOT / ".venv-proto" / "bin" / "python"
+
+
+@pytest.mark.slow
+def test_stubs_are_what_the_proto_files_say() -> None:
+    if not GENERATOR.exists():
+        pytest.fail("the pinned generator is missing: run `make lint`, or `make test-slow`, which install it")
+    checked = subprocess.run([GENERATOR, "tools/proto.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert (checked.returncode, checked.stdout.strip()) == (0, "the stubs are fresh"), checked.stderr
+
+
+def test_stubs_load_on_the_oldest_protobuf_that_is_promised() -> None:
+    """Generated code says which protobuf it needs; it must be one that users of protobuf 6 have."""
+    for file in (ROOT / "clients/python/headrace/v1").glob("*_pb2.py"):
+        assert "# Protobuf Python Version: 6.31.1" in file.read_text()
+    for file in (ROOT / "clients/python/headrace/v1").glob("*_pb2_grpc.py"):
+        assert "GRPC_GENERATED_VERSION = '1.76.0'" in file.read_text()
