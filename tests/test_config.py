@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +275,9 @@ def test_keys_of_built_in_providers_come_from_the_vendors_variables() -> None:
 def test_every_setting_is_documented() -> None:
     for model in (Settings, FileProvider):
         assert [name for name, field in model.model_fields.items() if not field.description] == []
+
+
+def test_document_of_the_settings_is_fresh() -> None:
+    tool = Path(__file__).resolve().parent.parent / "tools" / "settings.py"
+    checked = subprocess.run([sys.executable, tool, "--check"], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from headrace_server import app
 from headrace_server.config import ConfigurationError, Settings
 from headrace_server.domain.errors import HeadraceError
 from headrace_server.security.keyring import KeyRingError
@@ -24,6 +23,8 @@ class StartError(Exception):
 
 def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     """Run the service until SIGTERM or SIGINT. `ready` is told its address once it takes calls. Raises StartError."""
+    from headrace_server import app  # here, because it brings everything with it, and the other commands need little of that
+
     configure_logging(settings.log_level, settings.log_json)
     _database_path(settings)
     with _explained():

@@ -414,7 +414,9 @@ class Run:
         """Apply an event to the machine and tell the transition."""
         if event in (Event.VALIDATION_PASSED, Event.SEND_REQUEST):
             self.context = self.context.with_attempt()
-        self.context, transition = machine.advance(self.context, event, at=self.now() if at is None else at, reason=reason[:1024], wait=wait)
+        self.context, transition = machine.advance(
+            self.context, event, at=self.now() if at is None else at, reason=reason[:1024], wait=wait
+        )
         if isinstance(transition, Transition):
             self._publish([transition])
 

@@ -9,6 +9,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
+import uvloop
+
+from headrace_server.providers.http import tls_context
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What has to do with sockets is tested on both event loops that are in use: connections end differently on them."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+    return loops if item.path.name in ("test_transport.py", "test_upstream.py") else {"asyncio": asyncio.SelectorEventLoop}
+
+
+@pytest.fixture(scope="session")
+def trust() -> ssl.SSLContext:
+    """The context that clients have by default; reading all authorities takes longer than most tests."""
+    return tls_context()
 
 
 @dataclass

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headrace_server.domain.base import MAX_STRUCT_DEPTH
 from headrace_server.domain.errors import ErrorCode, ProviderFault, Subreason
 from headrace_server.domain.events import Delta, ProviderDataDelta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from headrace_server.domain.message import ProviderDataPart, ReasoningPart, RefusalPart, TextPart, ToolCallPart
@@ -335,6 +336,18 @@ def test_what_is_not_modelled_is_passed_on_once():
     ]
     _, deltas = whole({"content": "a", "annotations": [{"type": "url_citation"}], "audio": None})
     assert deltas == [TextDelta("a"), ProviderDataDelta({"annotations": [{"type": "url_citation"}]})]
+
+
+def test_what_is_deeper_than_a_struct_may_be_goes_out_as_json():
+    deep: Any = "x"
+    for _ in range(40):
+        deep = [deep]
+    _, (_, delta) = whole({"content": "a", "audio": deep})
+    assert isinstance(delta, ProviderDataDelta)
+    inner: Any = delta.provider_data["audio"]
+    for _ in range(MAX_STRUCT_DEPTH - 1):
+        (inner,) = inner
+    assert inner == "[" * 16 + '"x"' + "]" * 16
 
 
 def test_log_probabilities_come_together_at_the_end():

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,17 +24,10 @@ from headrace_server.providers.httpx_api import httpx
 StartPeer = Callable[..., Awaitable[Any]]
 
 
-@pytest.fixture(scope="module", params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """Sockets end differently on the two loops, and both are in use."""
-    policy: asyncio.AbstractEventLoopPolicy = request.param()
-    return policy
-
-
 @pytest.fixture(params=["aiohttp", "httpx"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+async def client(request: pytest.FixtureRequest, trust: ssl.SSLContext) -> AsyncIterator[httpx.AsyncClient]:
     kind: TransportKind = request.param
-    async with make_client(kind) as made:
+    async with make_client(kind, verify=trust) as made:
         yield made
 
 
@@ -117,12 +109,12 @@ async def test_key_is_refused_without_its_text_when_it_cannot_stand_in_a_header(
 # ---------------------------------------------------------------- what comes back
 
 
-async def test_all_at_hand_comes_with_one_read_when_several_pieces_have_arrived(peer: StartPeer) -> None:
+async def test_all_at_hand_comes_with_one_read_when_several_pieces_have_arrived(peer: StartPeer, trust: ssl.SSLContext) -> None:
     async def handler(exchange: Any) -> None:
         await exchange.chunks(*[b"data: %d\n\n" % i for i in range(10)])
 
     server = await peer(handler)
-    async with make_client("aiohttp") as client:
+    async with make_client("aiohttp", verify=trust) as client:
         response = await send(client, server.url)
         await asyncio.sleep(0.2)
         pieces = await read(response)
@@ -337,13 +329,13 @@ async def test_reset_is_a_read_error_when_it_comes_within_the_body(client: httpx
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length"])
-async def test_bytes_before_a_cut_are_not_lost_when_both_have_arrived(peer: StartPeer, framing: str) -> None:
+async def test_bytes_before_a_cut_are_not_lost_when_both_have_arrived(peer: StartPeer, trust: ssl.SSLContext, framing: str) -> None:
     async def handler(exchange: Any) -> None:
         await exchange.send(HEADS[framing])
         exchange.writer.close()
 
     server = await peer(handler)
-    async with make_client("aiohttp") as client:
+    async with make_client("aiohttp", verify=trust) as client:
         response = await send(client, server.url)
         await asyncio.sleep(0.1)
         got, error = await read_until_error(response)

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
@@ -133,9 +134,9 @@ DONE = b"data: [DONE]\n\n"
 
 
 @pytest.fixture(params=["aiohttp", "httpx"])
-async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[HttpUpstream]:
+async def upstream(request: pytest.FixtureRequest, trust: ssl.SSLContext) -> AsyncIterator[HttpUpstream]:
     kind: TransportKind = request.param
-    async with make_client(kind) as client:
+    async with make_client(kind, verify=trust) as client:
         yield HttpUpstream(client, lambda _: Tiny(), lambda: NOW, max_response=10_000, max_event=1_000)
 
 

@@ -1,4 +1,5 @@
-"""Every recorded request of the chat dialect: read into a GenerateRequest and encoded again, it is the same request.
+"""Every recorded request of the chat dialect, read into a GenerateRequest and encoded again, is the same request; every recorded
+answer can be sent back to the provider that gave it.
 
 What may differ stands in `canonical`; the requests that the API cannot express stand in NOT_EXPRESSIBLE, each with the reason.
 """
@@ -11,16 +12,21 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from headrace_server.domain.errors import ProviderFault
+from headrace_server.domain.message import TextPart, ToolCallPart
 from headrace_server.domain.provider import Dialect as Name
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.providers.openai import OpenAIChat
+from headrace_server.providers.openai_decoder import ChatDecoder
+from headrace_server.providers.sse import Scanner
 
 CORPUS = Path(os.environ.get("HEADRACE_WIRE") or Path(__file__).parents[3] / "shared" / "wire") / "openai-chat"
 
 pytestmark = pytest.mark.wire
 
 Json = dict[str, Any]
+ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 API_URLS = {
     "openai": "https://api.openai.com/v1",
@@ -84,7 +90,7 @@ def request_of(recorded: Json, max_tokens: str) -> GenerateRequest:
     tools = body.pop("tools", [])
     hosted = [tool for tool in tools if tool["type"] != "function"]
     fields: Json = {
-        "request_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+        "request_id": ID,
         "stream": body.pop("stream", False),
         "model": body.pop("model"),
         "messages": [message_of(message) for message in body.pop("messages")],
@@ -197,20 +203,24 @@ def canonical_message(message: Json) -> Json:
     return plain
 
 
-@pytest.mark.parametrize("folder", recorded_requests())
-def test_recorded_request_is_encoded_as_it_was_sent(folder: Path) -> None:
+def provider_of(folder: Path) -> Provider:
     vendor = json.loads((folder / "meta.json").read_text())["vendor"]
-    recorded = json.loads((folder / "request.json").read_text())
-    provider = Provider(
+    return Provider(
         id="00000000-0000-7000-8000-000000000000",
-        provider="wire",
+        provider=vendor,
         dialect=Name.OPENAI,
         api_url=API_URLS.get(vendor, "http://127.0.0.1:8080/v1"),
         default_model="wire",
         created_at=0,
         updated_at=0,
     )
-    max_tokens = "max_completion_tokens" if vendor == "openai" else "max_tokens"
+
+
+@pytest.mark.parametrize("folder", recorded_requests())
+def test_recorded_request_is_encoded_as_it_was_sent(folder: Path) -> None:
+    provider = provider_of(folder)
+    recorded = json.loads((folder / "request.json").read_text())
+    max_tokens = "max_completion_tokens" if provider.provider == "openai" else "max_tokens"
     if folder.name in NOT_EXPRESSIBLE:
         with pytest.raises(NotExpressible, match=NOT_EXPRESSIBLE[folder.name]):
             request_of(recorded, max_tokens)
@@ -219,3 +229,30 @@ def test_recorded_request_is_encoded_as_it_was_sent(folder: Path) -> None:
     assert OpenAIChat().check(request, provider) == []
     encoded = OpenAIChat().encode(request, provider, recorded["model"], stream=request.stream)
     assert canonical(json.loads(encoded.body)) == canonical(recorded)
+
+
+@pytest.mark.parametrize("folder", recorded_requests())
+def test_recorded_answer_goes_back_to_its_provider(folder: Path) -> None:
+    decoder = ChatDecoder()
+    try:
+        if (folder / "response.json").exists():
+            decoder.whole((folder / "response.json").read_bytes())
+        else:
+            scanner = Scanner()
+            for name, data in [*scanner.feed((folder / "response.sse").read_bytes()), *scanner.close()]:
+                decoder.event(name, data)
+    except ProviderFault:
+        return  # an error: nothing to send back
+    parts = decoder.answer.content()
+    texts = "".join(part.text for part in parts if isinstance(part, TextPart))
+    calls = [part for part in parts if isinstance(part, ToolCallPart)]
+    results = [{"type": "tool_result", "tool_call_id": call.id, "content": []} for call in calls]
+    ask: Json = {"role": "user", "content": [{"type": "text", "text": "hi"}, *results]}
+    turn = {"role": "assistant", "content": [part.model_dump() for part in parts] or [{"type": "text", "text": ""}]}
+    request = GenerateRequest.model_validate({"request_id": ID, "messages": [turn, ask]})
+    assert OpenAIChat().check(request, provider_of(folder)) == []
+    sent = json.loads(OpenAIChat().encode(request, provider_of(folder), "m", stream=True).body)["messages"][0]
+    content = sent["content"] or ""
+    assert (content if isinstance(content, str) else "".join(piece.get("text", "") for piece in content)) == texts
+    sent_calls = [call["function"] for call in sent.get("tool_calls", [])] or [sent[name] for name in sent if name == "function_call"]
+    assert sent_calls == [{"name": call.name, "arguments": call.arguments_json} for call in calls]

@@ -1,6 +1,7 @@
 """Generated values for the conversions: domain values that obey the rules, and protobuf messages that need not."""
 
 import uuid
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -268,6 +269,7 @@ events = transitions | chunks | discontinuities | st.builds(Completed, results) 
 # ---------------------------------------------------------------- protobuf messages, right or wrong
 
 
+@cache
 def messages_of(descriptor: Any, depth: int = 3) -> st.SearchStrategy[dict[str, Any]]:
     """The fields of any message of this type that its parser accepts: right, wrong, empty, unknown enum numbers, all mixed."""
     if descriptor.full_name == "google.protobuf.Struct":
@@ -288,6 +290,7 @@ def _one_of_each(fields: dict[str, Any], oneofs: list[list[str]]) -> dict[str, A
     return fields
 
 
+@cache
 def _struct_values(depth: int) -> st.SearchStrategy[dict[str, Any]]:
     flat = (
         st.just({})

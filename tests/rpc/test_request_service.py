@@ -55,9 +55,7 @@ async def test_an_id_that_is_no_uuid_is_named(tmp_path):
 
 async def test_lists_are_newest_first_and_pages_lack_and_repeat_nothing(tmp_path):
     async with service(tmp_path) as s:
-        made = []
-        for number in range(7):
-            made.append((await s.generation.Generate(request(str(number)))).request_id)
+        made = [(await s.generation.Generate(request(str(number)))).request_id for number in range(7)]
         seen, token = [], ""
         while True:
             page = await s.requests.ListRequests(pb.ListRequestsRequest(page_size=3, page_token=token))

@@ -276,7 +276,7 @@ async def test_finish_refuses_alone_when_the_answer_could_not_be_read_again(stor
 async def test_update_refuses_when_a_field_breaks_the_rules(store: Any, make: Any) -> None:
     row = make.row()
     await store.accept(row)
-    with pytest.raises(CorruptRow, match="provider_logs row .*: column retry_attempt is corrupt"):
+    with pytest.raises(CorruptRow, match=r"provider_logs row .*: column retry_attempt is corrupt"):
         await store.update(row.model_copy(update={"retry_attempt": -1}))
     assert await store.get(row.request_id) == row
 

@@ -167,7 +167,7 @@ def test_provider_names_are_refused_when_they_do_not_fit_the_pattern(sql: Sql, p
 
 @pytest.mark.parametrize(
     "values",
-    [{"state": "done"}, {"error_code": "oops"}, {"duration": -1}, {"retry_attempt": -1}, {"tags": "[" }, {"state": None}],
+    [{"state": "done"}, {"error_code": "oops"}, {"duration": -1}, {"retry_attempt": -1}, {"tags": "["}, {"state": None}],
     ids=str,
 )
 def test_logs_refuse_what_breaks_the_rules(sql: Sql, values: dict[str, Any]) -> None:
@@ -230,7 +230,9 @@ def test_updated_at_is_set_when_a_row_is_edited_by_hand(path: Path, sql: Sql, ta
         assert connection.total_changes - changed == 2 * len(rows)  # the edit and one write of the trigger
 
 
-@pytest.mark.parametrize("change", ["updated_at = 777, error_message = 'x'", "revision = revision + 1, updated_at = 1, error_message = 'x'"])
+@pytest.mark.parametrize(
+    "change", ["updated_at = 777, error_message = 'x'", "revision = revision + 1, updated_at = 1, error_message = 'x'"]
+)
 def test_updated_at_stays_without_a_further_write_when_the_writer_sets_it(path: Path, sql: Sql, change: str) -> None:
     insert_log(sql)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -318,7 +320,15 @@ def test_hourly_performance_shows_the_last_day_newest_first(path: Path, sql: Sql
 
 def test_failed_requests_have_one_line_each_newest_first(path: Path, sql: Sql) -> None:
     first = insert_log(
-        sql, state="failed", provider="gemini", model="g", error_message="no", error_code="timeout", retry_attempt=2, created_at=5, duration=9
+        sql,
+        state="failed",
+        provider="gemini",
+        model="g",
+        error_message="no",
+        error_code="timeout",
+        retry_attempt=2,
+        created_at=5,
+        duration=9,
     )
     for provider in ("claude", "gemini"):
         insert_metrics(sql, first, provider=provider, success=0)

@@ -70,9 +70,12 @@ def settings(tmp_path: Path, provider: FakeProvider, **more: Any) -> Settings:
 @contextlib.asynccontextmanager
 async def service(tmp_path: Path, script: Iterable[Step] = (), **more: Any) -> AsyncIterator[Service]:
     """The service in this event loop."""
-    async with FakeProvider(script) as provider, running(settings(tmp_path, provider, **more)) as app:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-            yield Service(app, provider, channel)
+    async with (
+        FakeProvider(script) as provider,
+        running(settings(tmp_path, provider, **more)) as app,
+        grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel,
+    ):
+        yield Service(app, provider, channel)
 
 
 def request(text: str = "Say hello", **fields: Any) -> request_pb2.GenerateRequest:

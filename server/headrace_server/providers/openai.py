@@ -92,7 +92,6 @@ _OUTPUT_ONLY = frozenset(
 )
 """What an answer may hold beside its message, and no message of a request takes. It has been delivered, and stays out of the next turn."""
 
-
 _FOREIGN = "was made by another provider, and cannot be expressed in this one's API"
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 import msgspec
 
 from headrace_server.domain.answer import Answer
+from headrace_server.domain.base import MAX_STRUCT_DEPTH
 from headrace_server.domain.errors import ProviderFault
 from headrace_server.domain.events import Delta, ProviderDataDelta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from headrace_server.domain.result import FinishReason
@@ -122,6 +123,8 @@ class ChatDecoder:
             return ()
         try:
             chunk = _chunk(data)
+            if chunk.error is None and name != "error" and (chunk.choices or chunk.object != "error"):
+                return self._read(chunk, whole=False)
         except UNREADABLE as error:
             if name not in ("", "message", "error") or not data.strip():
                 return ()
@@ -129,21 +132,17 @@ class ChatDecoder:
                 self._done = True
                 return ()
             raise self._broken(data, f"an event is not a chunk of a chat completion: {error}") from None
-        if chunk.error is not None or name == "error" or (chunk.object == "error" and not chunk.choices):
-            raise self._broken(data, "an error event does not tell what is wrong")
-        return self._read(chunk, data, whole=False)
+        raise self._broken(data, "an error event does not tell what is wrong")
 
     def whole(self, body: bytes) -> Sequence[Delta]:
         """An answer that came all at once."""
         try:
             chunk = _chunk(body)
+            if chunk.error is None and chunk.choices:
+                return self._read(chunk, whole=True)
         except UNREADABLE as error:
             raise self._broken(body, f"the answer is not a chat completion: {error}") from None
-        if not chunk.choices:
-            raise self._broken(body, "the answer holds no choice")
-        if chunk.error is not None:
-            raise self._broken(body, "the answer holds an error that does not tell what is wrong")
-        return self._read(chunk, body, whole=True)
+        raise self._broken(body, "the answer holds no choice")
 
     def finish(self) -> None:
         """The end of the body. A finish reason is the evidence that the answer is complete; [DONE] is not needed, and not enough."""
@@ -165,7 +164,7 @@ class ChatDecoder:
 
     # ---------------------------------------------------------------- one chunk
 
-    def _read(self, chunk: _Chunk, data: bytes, *, whole: bool) -> list[Delta]:
+    def _read(self, chunk: _Chunk, *, whole: bool) -> list[Delta]:
         answer = self.answer
         if chunk.model:
             answer.model = chunk.model
@@ -178,17 +177,14 @@ class ChatDecoder:
             # Perplexity sends both in both forms, and in a stream `message` repeats what came before.
             message = (choice.message or choice.delta) if whole else (choice.delta or choice.message)
             if message is not None:
-                try:
-                    self._message(message, deltas)
-                except UNREADABLE as error:
-                    raise self._broken(data, f"a part of the content cannot be read: {error}") from None
+                self._message(message, deltas)
             if choice.logprobs:
                 self._collect(choice.logprobs)
             if choice.finish_reason and not answer.native_finish_reason:
                 answer.native_finish_reason = choice.finish_reason
                 self._close_detail(deltas)
                 if self._logprobs:
-                    deltas.append(ProviderDataDelta({"logprobs": self._logprobs}))
+                    deltas.append(_data("logprobs", self._logprobs))
         if chunk.usage or chunk.x_groq:
             answer.usage = _usage(chunk.usage, chunk.x_groq) or answer.usage
         if chunk.citations or chunk.search_results or chunk.related_questions or chunk.moderation:
@@ -232,14 +228,14 @@ class ChatDecoder:
                 text = thinking if isinstance(thinking, str) else "".join(inner.text or "" for inner in thinking or ())
                 deltas.append(ReasoningDelta(text=text))
             else:
-                deltas.append(ProviderDataDelta(msgspec.json.decode(raw)))
+                deltas.append(ProviderDataDelta(_shallow(msgspec.json.decode(raw), MAX_STRUCT_DEPTH)))
 
     # ---------------------------------------------------------------- tool calls
 
     def _tool_call(self, piece: _ToolCall, deltas: list[Delta]) -> None:
         if piece.function is None:
             if piece.custom:
-                deltas.append(ProviderDataDelta({"tool_call": {"id": piece.id or "", "custom": piece.custom}}))
+                deltas.append(_data("tool_call", {"id": piece.id or "", "custom": piece.custom}))
             return
         call = self._call(piece)
         deltas.append(call.delta(piece.id or "", piece.function, _signature(piece.extra_content)))
@@ -305,7 +301,7 @@ class ChatDecoder:
             value = getattr(holder, name)
             if value and value != self._passed_on.get(name):
                 self._passed_on[name] = value
-                deltas.append(ProviderDataDelta({name: value}))
+                deltas.append(_data(name, value))
 
     def _collect(self, logprobs: Any) -> None:
         """Log probabilities come token by token; they go out together at the end, or they would tear the text apart."""
@@ -359,6 +355,21 @@ def _signature(extra_content: Any) -> str:
 def _detail_text(detail: dict[str, Any]) -> str:
     text = detail.get("text") or detail.get("summary")
     return text if isinstance(text, str) else ""
+
+
+def _data(name: str, value: Any) -> ProviderDataDelta:
+    return ProviderDataDelta({name: _shallow(value, MAX_STRUCT_DEPTH - 1)})
+
+
+def _shallow(value: Any, levels: int) -> Any:
+    """The same, with whatever is deeper than so many levels as a JSON string."""
+    if not isinstance(value, dict | list):
+        return value
+    if levels == 0:
+        return _compact(value)
+    if isinstance(value, dict):
+        return {key: _shallow(item, levels - 1) for key, item in value.items()}
+    return [_shallow(item, levels - 1) for item in value]
 
 
 def _compact(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiosqlite
 
-from headrace_server.domain.errors import StoreUnavailable
+from headrace_server.domain.errors import CorruptRow, StoreUnavailable
 from headrace_server.store.connection import is_busy, unavailable
 
 BUSY_TRIES = 3
@@ -85,7 +85,7 @@ class Writer:
                 waiting.fail(StoreUnavailable(str(error)))
         except Exception as error:  # noqa: BLE001 - whatever an operation raises is its caller's, and must not stop the writer
             if len(batch) == 1:
-                batch[0].fail(error)
+                batch[0].fail(_named(error, batch[0].operation))
             else:
                 # One of them is wrong; alone, each stands or falls for itself.
                 for waiting in batch:
@@ -124,3 +124,11 @@ class Writer:
         with contextlib.suppress(sqlite3.Error, ValueError):
             if self._connection.in_transaction:
                 await self._connection.execute("ROLLBACK")
+
+
+def _named(error: Exception, operation: Any) -> Exception:
+    """The database's own refusal of a row, with the row's name."""
+    row = getattr(operation, "row", None)
+    if row is None or not isinstance(error, sqlite3.Error | OverflowError):
+        return error
+    return CorruptRow("provider_logs", row.id, "?", str(error))

@@ -1,0 +1,120 @@
+"""The README does not lie: its commands are run, and what it shows is what comes out.
+
+`python tests/test_readme.py` writes what comes out into the README.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from headrace_server.app import running
+from headrace_server.config import Settings
+from headrace_server.domain.diagram import mermaid
+from headrace_server.fake_provider import FakeProvider, Step
+
+README = Path(__file__).parent.parent / "README.md"
+COOKBOOK = re.compile(r"```sh\n((?:(?!```).)*?grpcurl.*?)```\n\n```text\n(.*?)```", re.DOTALL)
+PYTHON = re.compile(r"<!-- python -->\n```python\n(.*?)```", re.DOTALL)
+STATES = re.compile(r"<!-- states -->\n```mermaid\n(.*?)```", re.DOTALL)
+LONGEST = 24
+"""Lines of an output that are shown; of a longer one the first and the last."""
+
+
+def grpcurl() -> str:
+    found = os.environ.get("HEADRACE_GRPCURL") or shutil.which("grpcurl")
+    if not found:
+        assert not os.environ.get("CI"), "grpcurl is missing"
+        pytest.skip("grpcurl is not on this machine: go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest")
+    return found
+
+
+async def run_cookbook(folder: Path, program: str) -> list[str]:
+    """What each block of commands prints, in order, against a service whose provider echoes."""
+    async with FakeProvider([Step(pace_ms=60, times=0)]) as provider:
+        local = {"dialect": "openai", "api_url": provider.api_url("openai"), "default_model": "fake-model", "priority": 0}
+        settings = Settings(listen="127.0.0.1:0", database=f"sqlite:///{folder}/headrace.db", providers={"local": local})
+        async with running(settings) as app:
+            outputs = []
+            for commands, _ in COOKBOOK.findall(README.read_text()):
+                script = commands.replace("localhost:50051", f"127.0.0.1:{app.port}").replace("grpcurl ", f"'{program}' ")
+                process = await asyncio.create_subprocess_exec("sh", "-c", script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                output, _ = await asyncio.wait_for(process.communicate(), 30)
+                outputs.append(output.decode())
+            return outputs
+
+
+def comparable(text: str) -> str:
+    """Without what differs from run to run: ids that the service made, times, durations, white space."""
+    kept = "01890a5d-ac96-774b-bcce-b302099a805[78]"
+    text = re.sub(rf"(?!{kept})\b[0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}\b", "ID", text)
+    text = re.sub(r'"(trace_id|node|request_fingerprint)":\s*"[^"]*"', r'"\1": "…"', text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
+    text = re.sub(r'"[\d.]+s"', "DURATION", text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
+    return re.sub(r"\s+", "", text)
+
+
+def shortened(text: str) -> str:
+    text = re.sub(r'"node": "[^"]*"', '"node": "host-4711-1f00d5e1"', text)
+    lines = text.rstrip("\n").split("\n")
+    if len(lines) > LONGEST:
+        lines = [*lines[: LONGEST - 9], "…", *lines[-8:]]
+    return "\n".join(lines) + "\n"
+
+
+def test_every_line_of_the_cookbook_prints_what_the_readme_shows(tmp_path):
+    outputs = asyncio.run(run_cookbook(tmp_path, grpcurl()))
+    blocks = COOKBOOK.findall(README.read_text())
+
+    assert len(blocks) == len(outputs) >= 8
+    for (commands, shown), output in zip(blocks, outputs, strict=True):
+        assert shown.strip(), commands
+        got, position = comparable(output), 0
+        for fragment in shown.split("…\n"):
+            found = got.find(comparable(fragment), position)
+            assert found >= 0, f"{commands}\nprinted\n{output}\nwhich lacks\n{fragment}"
+            position = found + len(comparable(fragment))
+
+
+def test_the_diagram_of_states_is_that_of_the_code():
+    (shown,) = STATES.findall(README.read_text())
+    assert shown.strip() == mermaid().strip()
+
+
+async def test_the_python_example_streams_an_answer(tmp_path):
+    (example,) = PYTHON.findall(README.read_text())
+    async with FakeProvider() as provider:
+        local = {"dialect": "openai", "api_url": provider.api_url("openai"), "default_model": "fake-model", "priority": 0}
+        settings = Settings(listen="127.0.0.1:0", database=f"sqlite:///{tmp_path}/headrace.db", providers={"local": local})
+        async with running(settings) as app:
+            script = example.replace("localhost:50051", f"127.0.0.1:{app.port}")
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE)
+            output, _ = await asyncio.wait_for(process.communicate(), 30)
+
+    assert process.returncode == 0
+    assert b"What does a river do?" in output
+
+
+def test_every_file_that_the_readme_names_is_there():
+    named = re.findall(r"^\| `([\w./-]+)` \|", README.read_text(), re.MULTILINE)
+    assert named
+    assert [name for name in named if not (README.parent / name).exists()] == []
+
+
+def rewrite() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = iter(asyncio.run(run_cookbook(Path(folder), grpcurl())))
+    text = COOKBOOK.sub(lambda block: f"```sh\n{block[1]}```\n\n```text\n{shortened(next(outputs))}```", README.read_text())
+    text = STATES.sub(lambda _: f"<!-- states -->\n```mermaid\n{mermaid().strip()}\n```", text)
+    README.write_text(text)
+
+
+if __name__ == "__main__":
+    rewrite()
