@@ -219,6 +219,16 @@ def test_demo_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_demo_cleans_up_when_it_is_stopped_in_the_middle(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with started("demo", "word " * 1000, "--fake", ready=r"(\n)", TMPDIR=str(tmp_path)) as (process, _):
+        assert process.stdout is not None
+        assert any("requesting → streaming" in line for line in process.stdout)
+        process.send_signal(number)
+        assert process.wait(20) == code
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---------------------------------------------------------------- a service that is not there
 
 

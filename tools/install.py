@@ -17,6 +17,7 @@ def main(lock: str) -> int:
     with open(lock, encoding="utf-8") as lines:
         wanted = sum("==" in line for line in lines)
     began, on_terminal = time.monotonic(), sys.stdout.isatty()
+    clear = "\r\033[K" if on_terminal else ""
     print(f"Installing {wanted} packages from {lock}", flush=True)
     pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
     process = subprocess.Popen(
@@ -38,11 +39,12 @@ def main(lock: str) -> int:
         elif line.startswith("Installing collected packages"):
             progress = "  unpacking"
         if progress and on_terminal:
-            print(f"\r\033[K{progress}", end="", flush=True)
+            print(f"{clear}{progress}", end="", flush=True)
     if process.wait():
-        print("\r\033[K" if on_terminal else "", *said[-20:], "pip failed; above is what it said last", sep="", file=sys.stderr)
+        print(clear, *said[-20:], "pip failed; above is what it said last", sep="", file=sys.stderr)
         return process.returncode
-    print(f"{chr(13) + chr(27) + '[K' if on_terminal else ''}  {count} fetched, {megabytes:.0f} MB, in {time.monotonic() - began:.0f} s")
+    told = f"{count} fetched, {megabytes:.0f} MB, in {time.monotonic() - began:.0f} s" if count else "all are there already"
+    print(f"{clear}  {told}")
     return 0
 
 

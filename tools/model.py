@@ -9,7 +9,7 @@ from headrace_server.local_model import ModelUnavailable, install
 def main() -> int:
     """Install it; the exit code."""
     try:
-        install(print)
+        install(lambda text: print(text, flush=True))
     except ModelUnavailable as error:
         print(f"No real model here, its tests will be skipped: {error}", file=sys.stderr)
         return os.environ.get("CI") == "true"

@@ -26,11 +26,11 @@ done
 
 if [ ! -x "$folder/bin/python" ] || ! is_new_enough "$folder/bin/python"; then
     if [ -z "$python" ] && ! has uv; then
-        found=$(python3 --version 2>&1 || true)
+        found=$(has python3 && python3 --version 2>&1 || true)
         fail "Headrace needs Python 3.11 or newer; here is: ${found:-no python3}. One of these brings it:" \
-            "Debian, Ubuntu:  sudo apt install python3 python3-venv" \
-            "macOS:           brew install python" \
-            "elsewhere:       https://docs.astral.sh/uv/ (uv brings its own Python)" \
+            "Debian 12, Ubuntu 24.04 and newer:  sudo apt install python3 python3-venv" \
+            "macOS:  brew install python" \
+            "elsewhere:  https://docs.astral.sh/uv/ (uv brings its own Python)" \
             "then, if it is not on PATH as python3:  make PYTHON=/path/to/python3.12 ..."
     fi
     free_mb=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')

@@ -8,7 +8,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from headrace_server.catalog import Catalog
@@ -16,11 +16,15 @@ from headrace_server.config import Settings, environment_keys
 from headrace_server.domain.errors import HeadraceError
 from headrace_server.domain.ports import Store
 from headrace_server.domain.provider import Dialect
+from headrace_server.domain.record import LogRow
+from headrace_server.domain.result import GenerationResult
 from headrace_server.engine import Engine, EngineSettings
 from headrace_server.prices import Prices
 from headrace_server.providers.http import make_client
 from headrace_server.providers.registry import DIALECTS, dialect_for
 from headrace_server.providers.upstream import HttpUpstream
+from headrace_server.replay import salvage
+from headrace_server.rpc.codec_event import StoredEvents
 from headrace_server.rpc.generation_service import GenerationServicer
 from headrace_server.rpc.listener import Listener, ListenerSettings
 from headrace_server.rpc.provider_service import ProviderServicer
@@ -28,6 +32,7 @@ from headrace_server.rpc.request_service import RequestServicer
 from headrace_server.security.keyring import KeyRing
 from headrace_server.store.sqlite import Durability
 from headrace_server.store.url import open_url, sqlite_path
+from headrace_server.telemetry.request import Telemetry
 from headrace_server.telemetry.setup import open_telemetry
 
 log = logging.getLogger(__name__)
@@ -36,6 +41,8 @@ DEFAULT_URLS: dict[Dialect, str] = {name: dialect.default_api_url for (name, _),
 
 HEALTH_INTERVAL = 1.0
 """Seconds between two looks at the store."""
+SWEEP_INTERVAL = 15.0
+"""Seconds between two looks for the requests of dead processes."""
 LAST_WORDS = 1.0
 """Seconds that finished RPCs get to send their status at shutdown."""
 
@@ -81,8 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[App]:
         store = open_url(settings.database, node=node, clock=wall_clock, durability=Durability(settings.durability))
         await store.open()
         stack.push_async_callback(store.close)
-        for row in await store.recover(node, wall_clock()):
-            telemetry.recovered(row)
+        await _recover(store, telemetry, node)
         catalog = Catalog(
             store,
             KeyRing.open(_keyring_path(path)),
@@ -101,6 +107,7 @@ async def running(settings: Settings) -> AsyncIterator[App]:
                 client, dialect_for, wall_clock, max_response=settings.max_response_bytes, max_event=settings.max_event_bytes
             ),
             routes=catalog,
+            codec=StoredEvents(),
             telemetry=telemetry,
             node=node,
             clock=wall_clock,
@@ -116,8 +123,8 @@ async def running(settings: Settings) -> AsyncIterator[App]:
         stack.push_async_callback(listener.stop, LAST_WORDS)
         app = App(store=store, engine=engine, catalog=catalog, listener=listener, port=port)
         stack.push_async_callback(app.drain, settings.drain_timeout)
-        watch = asyncio.create_task(_watch_store(app))
-        stack.callback(watch.cancel)
+        for task in (asyncio.create_task(_watch_store(app)), asyncio.create_task(_sweep(store, telemetry, node))):
+            stack.callback(task.cancel)
         yield app
 
 
@@ -160,6 +167,26 @@ def _listener(settings: Settings, engine: Engine, store: Store, catalog: Catalog
             "ProviderService": ProviderServicer(catalog, engine, clock=wall_clock, default_urls=DEFAULT_URLS),
         },
     )
+
+
+async def _recover(store: Store, telemetry: Telemetry, node: str) -> None:
+    """End the requests of processes that died."""
+    for row in await store.recover(node, wall_clock(), _salvage):
+        telemetry.recovered(row)
+
+
+def _salvage(row: LogRow, payloads: Sequence[bytes]) -> GenerationResult:
+    return salvage(row, [event for payload in payloads for event in StoredEvents.decode(payload)])
+
+
+async def _sweep(store: Store, telemetry: Telemetry, node: str) -> None:
+    """Look for the requests of processes that died while this one lives."""
+    while True:
+        await asyncio.sleep(SWEEP_INTERVAL)
+        try:
+            await _recover(store, telemetry, node)
+        except HeadraceError as error:
+            log.warning("the requests of dead processes could not be looked for: %s", error)
 
 
 async def _watch_store(app: App) -> None:

@@ -37,12 +37,17 @@ def main(prompt: str, *, fake: bool = False, serve: bool = False) -> int:
         return run(_demo(prompt, fake=fake, serve=serve))
     except KeyboardInterrupt:
         return 130
+    except asyncio.CancelledError:
+        return 143
     except StartError as error:
         typer.echo(f"headrace: {error}", err=True)
         return 1
 
 
 async def _demo(prompt: str, *, fake: bool, serve: bool) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with tempfile.TemporaryDirectory(prefix="headrace-demo-") as scratch:
         database = Path(scratch) / "headrace.db"
         async with _model(fake=fake) as (model, api_url):
@@ -135,6 +140,7 @@ def _show_grpcurl(address: str, database: Path) -> None:
 
 def _title(text: str) -> None:
     typer.secho(f"\n{text}", bold=True)
+    sys.stdout.flush()  # before what pip says on stderr
 
 
 def _headrace() -> str:

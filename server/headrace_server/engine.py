@@ -16,12 +16,12 @@ from headrace_server.domain.errors import ErrorCode, Fault
 from headrace_server.domain.events import Failed
 from headrace_server.domain.identity import fingerprint, new_id
 from headrace_server.domain.lifecycle import TERMINAL, Event
-from headrace_server.domain.ports import Journal, Routes, Telemetry, Upstream, WallClock
+from headrace_server.domain.ports import EventCodec, Journal, Routes, Telemetry, Upstream, WallClock
 from headrace_server.domain.record import LogRow, UnreadRequest
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.generation import Generation
 from headrace_server.ledger import Price, provider_error
-from headrace_server.replay import replay
+from headrace_server.replay import tell_again
 from headrace_server.run import Caller, EngineSettings, OnOutcome, Run, World
 
 __all__ = ["Caller", "Engine", "EngineSettings"]
@@ -36,6 +36,7 @@ class Engine:
         journal: Journal,
         upstream: Upstream,
         routes: Routes,
+        codec: EventCodec,
         telemetry: Telemetry,
         node: str,
         clock: WallClock,
@@ -51,6 +52,7 @@ class Engine:
             journal=journal,
             upstream=upstream,
             routes=routes,
+            codec=codec,
             clock=clock,
             node=node,
             settings=settings or EngineSettings(),
@@ -71,7 +73,9 @@ class Engine:
         if self.draining.is_set():
             raise refusals.shutting_down()
         trace = self._telemetry.start(request, caller.traceparent)
-        generation = Generation(request, owner=caller.owner, traceparent=trace.traceparent)
+        generation = Generation(
+            request, owner=caller.owner, traceparent=trace.traceparent, memory=self._world.settings.memory_per_generation
+        )
         self._generations[request.request_id] = generation
         generation.run(Run(self._world, generation, trace, caller).to_the_end(), self._ended)
         return generation
@@ -97,8 +101,7 @@ class Engine:
             row = await self.record(request_id)
         request = row.request_data
         generation = Generation(request if isinstance(request, GenerateRequest) else _unread(request_id), owner=row.owner)
-        generation.is_replay = True
-        generation.publish(replay(row))
+        await tell_again(row, generation, self._world.journal, self._world.codec)
         return generation
 
     def running(self, request_id: str) -> Generation | None:

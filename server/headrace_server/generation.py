@@ -5,21 +5,37 @@ back, sees exactly what an undisturbed one saw.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from headrace_server.domain import refusals
 from headrace_server.domain.errors import ErrorCode, Fault, Refusal, Subreason
-from headrace_server.domain.events import Completed, Failed, GenerationEvent, StreamChunk
+from headrace_server.domain.events import (
+    Completed,
+    Failed,
+    GenerationEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    StreamChunk,
+    TextDelta,
+    ToolCallDelta,
+)
 from headrace_server.domain.lifecycle import State, Transition
 from headrace_server.domain.request import DisconnectPolicy, GenerateRequest
 
 Wake = Callable[[], None]
 
 
+MEMORY = 1024 * 1024
+"""Bytes of chunks that stay in memory by default, once the store has them."""
+
+Load = Callable[[], Awaitable[list[GenerationEvent]]]
+"""Reads the events that the store has, from the first one on."""
+
+
 class Generation:
     """One generation, running or ended."""
 
-    def __init__(self, request: GenerateRequest, *, owner: str = "", traceparent: str = "") -> None:
+    def __init__(self, request: GenerateRequest, *, owner: str = "", traceparent: str = "", memory: int = MEMORY) -> None:
         self.request = request
         self.owner = owner
         self.traceparent = traceparent
@@ -32,6 +48,14 @@ class Generation:
         """Whether its row is committed."""
         self.is_replay = False
         """Its chunks are the parts of a stored answer: they can only be read from the first one on."""
+        self.lost_its_tail = False
+        """It was interrupted: readers may have had chunks that the store has not."""
+        self.load: Load | None = None
+        """Set where events may have left memory."""
+        self._memory = memory
+        self._bytes = 0
+        self._forgotten = 0
+        self._forgotten_chunks = 0
         self._history: list[GenerationEvent] = []
         self._ends_of_chunks: list[int] = []
         self._readers: set[Reader] = set()
@@ -61,10 +85,27 @@ class Generation:
             self._history.append(event)
             if isinstance(event, StreamChunk):
                 self.chunk_count += 1
-                self._ends_of_chunks.append(len(self._history))
+                self._bytes += _size(event)
+                self._ends_of_chunks.append(self._length)
             elif isinstance(event, Transition):
                 self.state = event.to_state
         self._wake_readers()
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether its chunks take more memory than they should."""
+        return self._bytes > self._memory
+
+    def forget(self, kept: int) -> None:
+        """The store has the first `kept` events: let them go if memory asks for it."""
+        if not self.is_too_large or kept <= self._forgotten:
+            return
+        gone, self._history = self._history[: kept - self._forgotten], self._history[kept - self._forgotten :]
+        chunks = [event for event in gone if isinstance(event, StreamChunk)]
+        self._bytes -= sum(map(_size, chunks))
+        self._forgotten_chunks += len(chunks)
+        self._ends_of_chunks = self._ends_of_chunks[len(chunks) :]
+        self._forgotten = kept
 
     def was_accepted(self) -> None:
         """Its row is committed."""
@@ -89,13 +130,16 @@ class Generation:
 
     def attach(self, next_index: int, wake: Wake, *, looks_on: bool = False) -> "Reader":
         """Read from chunk `next_index` on. One that only looks on does not keep the generation alive. Raises Refusal (OUT_OF_RANGE)."""
+        if next_index > self.chunk_count and self.lost_its_tail:
+            next_index = self.chunk_count
         if next_index > self.chunk_count or (next_index > 0 and self.is_replay):
             raise Refusal(
                 ErrorCode.INVALID_REQUEST,
                 f"chunk {next_index} is not to be had: {self._range()}",
                 Subreason.OUT_OF_RANGE,
             )
-        reader = Reader(self, self._ends_of_chunks[next_index - 1] if next_index else 0, wake, looks_on)
+        position = self._ends_of_chunks[next_index - 1 - self._forgotten_chunks] if next_index > self._forgotten_chunks else 0
+        reader = Reader(self, position, next_index, wake, looks_on)
         self._readers.add(reader)
         return reader
 
@@ -128,29 +172,61 @@ class Generation:
         finally:
             self.detach(looker_on)
 
-    def _since(self, position: int) -> list[GenerationEvent]:
-        return self._history[position:]
+    def since(self, position: int) -> list[GenerationEvent]:
+        """The events from a position on that are in memory."""
+        return self._history[max(0, position - self._forgotten) :]
+
+    @property
+    def forgotten(self) -> int:
+        """How many events have left memory."""
+        return self._forgotten
 
     @property
     def _length(self) -> int:
-        return len(self._history)
+        return self._forgotten + len(self._history)
+
+
+def _size(chunk: StreamChunk) -> int:
+    """About how much memory a chunk takes."""
+    match chunk.delta:
+        case TextDelta() | ReasoningDelta():
+            return 200 + len(chunk.delta.text)
+        case RefusalDelta():
+            return 200 + len(chunk.delta.refusal)
+        case ToolCallDelta():
+            return 300 + len(chunk.delta.arguments_delta)
+        case _:
+            return 2_000
 
 
 class Reader:
     """One reader's place in a generation. `wake` is called, without awaiting, whenever there may be something to take."""
 
-    __slots__ = ("_position", "generation", "looks_on", "wake")
+    __slots__ = ("_next_index", "_position", "generation", "looks_on", "wake")
 
-    def __init__(self, generation: Generation, position: int, wake: Wake, looks_on: bool) -> None:
+    def __init__(self, generation: Generation, position: int, next_index: int, wake: Wake, looks_on: bool) -> None:
         self.generation = generation
         self.wake = wake
         self.looks_on = looks_on
         self._position = position
+        self._next_index = next_index
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the next events have left memory: `catch_up` comes before `take`."""
+        return self._position < self.generation.forgotten
+
+    async def catch_up(self) -> list[GenerationEvent]:
+        """The events that have left memory, from the store."""
+        assert self.generation.load is not None
+        events = (await self.generation.load())[self._position :]
+        self._position += len(events)
+        return [event for event in events if not isinstance(event, StreamChunk) or event.index >= self._next_index]
 
     def take(self) -> list[GenerationEvent]:
         """What has come since the last time."""
-        events = self.generation._since(self._position)
-        self._position += len(events)
+        events = self.generation.since(self._position)
+        self._position = max(self._position, self.generation.forgotten) + len(events)
         return events
 
     @property

@@ -118,10 +118,7 @@ class Ledger:
     def input_estimate(self) -> int:
         """Tokens of the request, by the length of its texts."""
         if self._input_estimate is None:
-            self._input_estimate = estimate_tokens(
-                sum(_characters(part) for message in self.request.messages for part in message.content)
-                + sum(len(tool.description) + len(tool.parameters_json) for tool in self.request.tools)
-            )
+            self._input_estimate = input_tokens(self.request)
         return self._input_estimate
 
     # ------------------------------------------------------------ what comes out
@@ -235,6 +232,12 @@ def provider_error(fault: Fault, *, request_id: str, provider: str = "") -> Prov
         field_violations=fault.violations,
         provider_request_id=fault.provider_request_id,
     )
+
+
+def input_tokens(request: GenerateRequest) -> int:
+    """An estimate of a request's tokens, by the length of its texts."""
+    said = sum(_characters(part) for message in request.messages for part in message.content)
+    return estimate_tokens(said + sum(len(tool.description) + len(tool.parameters_json) for tool in request.tools))
 
 
 def _safety(fault: Fault, *, sent: bool, delivered: bool) -> ReplaySafety:

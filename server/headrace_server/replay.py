@@ -1,9 +1,13 @@
 """The events of an ended request, told again from its row."""
 
+from collections.abc import Iterable
+
+from headrace_server.domain.answer import Answer
 from headrace_server.domain.errors import ErrorCode
 from headrace_server.domain.events import (
     Completed,
     Delta,
+    Discontinuity,
     Failed,
     GenerationEvent,
     ProviderDataDelta,
@@ -13,10 +17,46 @@ from headrace_server.domain.events import (
     TextDelta,
     ToolCallDelta,
 )
-from headrace_server.domain.lifecycle import TERMINAL, State
+from headrace_server.domain.lifecycle import TERMINAL, State, Transition
 from headrace_server.domain.message import ContentPart, ProviderDataPart, ReasoningPart, RefusalPart, TextPart, ToolCallPart
+from headrace_server.domain.ports import EventCodec, Journal
 from headrace_server.domain.record import LogRow
-from headrace_server.domain.result import ProviderError
+from headrace_server.domain.request import GenerateRequest
+from headrace_server.domain.result import FinishReason, GenerationResult, ProviderError
+from headrace_server.domain.usage import Usage, UsageSource, estimate_tokens
+from headrace_server.generation import Generation
+from headrace_server.keeper import kept_events
+from headrace_server.ledger import input_tokens
+
+
+async def tell_again(row: LogRow, generation: Generation, journal: Journal, codec: EventCodec) -> None:
+    """Fill an empty generation with the events of an ended request: those that were kept, or else what the row can tell."""
+    if events := await kept_events(journal, codec, row.request_id):
+        told = [event for event in events if isinstance(event, Transition)]
+        generation.lost_its_tail = row.error_code is ErrorCode.INTERRUPTED
+        generation.publish([*events, *row.transitions[len(told) :], outcome_of(row)])
+    else:
+        generation.is_replay = True
+        generation.publish(replay(row))
+
+
+def salvage(row: LogRow, events: Iterable[GenerationEvent]) -> GenerationResult:
+    """What there is of the answer of a request that died with its process: its kept chunks, and an estimate of what they cost."""
+    answer = Answer()
+    for event in events:
+        if isinstance(event, Discontinuity):
+            answer = Answer()
+        elif isinstance(event, StreamChunk) and event.delta is not None:
+            answer.add(event.delta)
+    spent = input_tokens(row.request_data) if isinstance(row.request_data, GenerateRequest) else 0
+    said = estimate_tokens(answer.characters)
+    return GenerationResult(
+        content=answer.content(),
+        finish_reason=FinishReason.ERROR,
+        usage=Usage(input_tokens=spent, output_tokens=said, total_tokens=spent + said, source=UsageSource.ESTIMATED),
+        provider=row.provider,
+        model=row.model,
+    )
 
 
 def replay(row: LogRow) -> list[GenerationEvent]:

@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from headrace_server.clocks import Clocks
 from headrace_server.domain import machine, refusals, retry
@@ -18,13 +19,14 @@ from headrace_server.domain.events import Completed, Delta, Discontinuity, Faile
 from headrace_server.domain.identity import fingerprint
 from headrace_server.domain.lifecycle import TERMINAL, Event, State, Transition
 from headrace_server.domain.limits import LimitType
-from headrace_server.domain.ports import Journal, Reservation, Routes, Settlement, Trace, Upstream, WallClock
+from headrace_server.domain.ports import EventCodec, Journal, Reservation, Routes, Settlement, Trace, Upstream, WallClock
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.record import LogRow
 from headrace_server.domain.request import DisconnectPolicy, GenerateRequest, MidStreamFallback
 from headrace_server.generation import Generation
+from headrace_server.keeper import Keeper, kept_events
 from headrace_server.ledger import Ledger, Price, Tried, provider_error
-from headrace_server.replay import outcome_of, replay
+from headrace_server.replay import outcome_of, tell_again
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ class EngineSettings:
     """How long an ended generation stays in memory for readers that come back."""
     default_output_tokens: int = 1_024
     """What the limiter reserves for an answer without max_tokens."""
+    memory_per_generation: int = 1024 * 1024
+    """Bytes of chunks of one generation that stay in memory; what is over that is read from the store."""
     poll_interval: int = 200
     """How often the store is asked about a request that another process runs."""
 
@@ -65,6 +69,7 @@ class World:
     journal: Journal
     upstream: Upstream
     routes: Routes
+    codec: EventCodec
     clock: WallClock
     node: str
     settings: EngineSettings
@@ -110,6 +115,12 @@ class Run:
         """Whether readers got a chunk that still counts."""
         self.counts_from = 0
         """Index of the first chunk that still counts."""
+        self.keeper = self._make_keeper() if self.request.on_disconnect is DisconnectPolicy.KEEP else None
+        """Keeps the events in the store: from the start with policy KEEP, else once they are too large for memory."""
+
+    def _make_keeper(self) -> Keeper:
+        self.generation.load = partial(kept_events, self.world.journal, self.world.codec, self.request.request_id)
+        return Keeper(self.world.journal, self.world.codec, self.generation, self.world.clock)
 
     def _time_allowed(self, caller: Caller) -> float:
         allowed = (self.request.timeouts.total or self.world.settings.total_timeout) / 1000
@@ -156,11 +167,13 @@ class Run:
     async def _end(self, fault: Fault | None) -> None:
         """Write the end down, then tell it."""
         settlement = self._end_attempt(fault) if self.ledger.attempt_is_open else self.ledger.release()
-        if self.held_back is None:
-            self.held_back = []
         if fault is None and self.generation.chunk_count > self.counts_from:
             index, attempt = self.generation.chunk_count, self.context.attempt
             self._publish([StreamChunk(index=index, delta=None, attempt=attempt, finish_reason=self.answer.finish_reason, merged=0)])
+        if self.keeper is not None:
+            self.keeper.flush()
+        last_words: list[GenerationEvent] = [*(self.held_back or ())]
+        self.held_back = []
         self._step(self._last_event(fault), reason="" if fault is None else fault.message)
         result = self.ledger.result(self.context, self.answer, fault)
         error = None if fault is None else self.ledger.error(self.context, fault, result)
@@ -174,11 +187,11 @@ class Run:
             stands = row
         self.trace.end(stands)
         if (stands.id, stands.state, stands.error_code) == (row.id, row.state, row.error_code):
-            self._release([Completed(result) if error is None else Failed(error)])
+            last_words += [*self.held_back, Completed(result) if error is None else Failed(error)]
         else:
             # The request was ended by another hand, on record: that is its end.
-            self.held_back = []
-            self._release([*stands.transitions[-1:], outcome_of(stands)])
+            last_words += [*stands.transitions[-1:], outcome_of(stands)]
+        self.generation.publish(last_words)
 
     def _end_unrecorded(self, fault: Fault) -> None:
         """The end could not be written down: whatever came before, this is no success."""
@@ -422,13 +435,22 @@ class Run:
 
     def _publish(self, events: Sequence[GenerationEvent]) -> None:
         if self.held_back is None:
-            self.generation.publish(events)
+            self._tell(events)
         else:
             self.held_back += events
 
-    def _release(self, events: Sequence[GenerationEvent] = ()) -> None:
+    def _release(self) -> None:
+        """What was held back may be told, and from here on everything at once."""
         held, self.held_back = self.held_back or [], None
-        self.generation.publish([*held, *events])
+        self._tell(held)
+
+    def _tell(self, events: Sequence[GenerationEvent]) -> None:
+        self.generation.publish(events)
+        if self.keeper is not None:
+            self.keeper.add(events)
+        elif self.generation.is_too_large:
+            self.keeper = self._make_keeper()
+            self.keeper.add(self.generation.since(0))
 
     async def _accept(self, row: LogRow) -> None:
         """Commit the request's first row. Raises IdTaken."""
@@ -459,7 +481,6 @@ class Run:
     async def _tell_again(self, existing: LogRow) -> None:
         """The same content is answered from its row, other content is refused."""
         self.trace.drop()
-        self.held_back = []
         try:
             if existing.request_fingerprint != fingerprint(self.request):
                 raise refusals.already_exists(self.request.request_id)
@@ -470,11 +491,10 @@ class Run:
                 await asyncio.sleep(self.world.settings.poll_interval / 1000)
                 existing = await self.world.journal.get(existing.request_id) or existing
         except HeadraceError as error:
-            self._release([Failed(provider_error(error.fault, request_id=self.request.request_id))])
+            self.generation.publish([Failed(provider_error(error.fault, request_id=self.request.request_id))])
         else:
-            self.generation.is_replay = True
             self.generation.was_accepted()
-            self._release(replay(existing))
+            await tell_again(existing, self.generation, self.world.journal, self.world.codec)
 
 
 class IdTaken(Exception):

@@ -16,6 +16,7 @@ from headrace_server.domain.record import RequestQuery, UnreadRequest
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.domain.result import Attempt, FallbackInfo, FinishReason, GenerationResult, ProviderError
 from headrace_server.domain.usage import Usage, UsageSource
+from support.store import salvaged
 
 RPM = LimitType.REQUESTS_PER_MINUTE
 TPM = LimitType.TOKENS_PER_MINUTE
@@ -424,7 +425,7 @@ async def test_recover_ends_requests_when_their_node_is_dead(store: Any, make: A
     done = Attempt(provider="claude", model="m", state=State.FAILED, start_time=now, duration=3, replay_safety=ReplaySafety.NOT_SENT)
     going = Attempt(provider="gemini", model="g", state=State.STREAMING, start_time=now)
     await store.update(make.running(row, State.STREAMING, provider="gemini", attempts=(done, going)))
-    ended = await store.recover("here", now + 100)
+    ended = await store.recover("here", now + 100, salvaged)
     assert ended == [await store.get(row.request_id)]
     end = ended[0]
     assert (end.state, end.error_code, end.end_time, end.duration) == (State.FAILED, ErrorCode.INTERRUPTED, now + 100, 100)
@@ -435,7 +436,7 @@ async def test_recover_ends_requests_when_their_node_is_dead(store: Any, make: A
     assert end.attempts[1].replay_safety is ReplaySafety.UNCERTAIN
     last = end.transitions[-1]
     assert (last.from_state, last.event, last.to_state, last.time) == (State.STREAMING, Event.REQUEST_FAILED, State.FAILED, now + 100)
-    assert await store.recover("here", now + 200) == []
+    assert await store.recover("here", now + 200, salvaged) == []
 
 
 async def test_recover_leaves_requests_of_the_living_and_those_that_ended(store: Any, make: Any, now: int) -> None:
@@ -443,20 +444,20 @@ async def test_recover_leaves_requests_of_the_living_and_those_that_ended(store:
     await store.accept(mine)
     await store.accept(ended)
     await store.finish(make.ended(ended), [], [])
-    assert await store.recover("here", now) == []
+    assert await store.recover("here", now, salvaged) == []
     assert await store.get(mine.request_id) == mine
 
 
 @pytest.mark.parametrize("state", [state for state in State if state not in (State.COMPLETED, State.FAILED)])
 async def test_recover_ends_a_request_whatever_its_state(store: Any, make: Any, now: int, state: State) -> None:
     await store.accept(make.row(node="dead", state=state))
-    assert [row.state for row in await store.recover("here", now)] == [State.FAILED]
+    assert [row.state for row in await store.recover("here", now, salvaged)] == [State.FAILED]
 
 
 async def test_finish_loses_when_the_request_was_recovered(store: Any, make: Any, now: int) -> None:
     row = make.row(node="dead")
     await store.accept(row)
-    recovered = await store.recover("here", now)
+    recovered = await store.recover("here", now, salvaged)
     assert [await store.finish(make.ended(row), [make.metrics(row)], [])] == recovered
     assert await store.list_metrics(row.request_id) == []
 
@@ -605,7 +606,7 @@ async def test_every_method_raises_when_the_store_is_closed(store: Any, make: An
         lambda: store.get(row.request_id),
         lambda: store.reserve(reservation(), LIMITS, now),
         lambda: store.settle(Settlement(reservation=reservation()), now),
-        lambda: store.recover("here", now),
+        lambda: store.recover("here", now, salvaged),
         lambda: store.list_requests(RequestQuery()),
         lambda: store.list_providers(),
         lambda: store.list_windows(),

@@ -12,8 +12,10 @@ import pytest
 
 from headrace_server.domain.errors import ErrorCode
 from headrace_server.domain.lifecycle import State
+from headrace_server.domain.record import RequestQuery
 from headrace_server.store.defaults import default_providers
 from headrace_server.store.migrate import migrate
+from headrace_server.store.queries import requests_page
 from headrace_server.store.rows import LOGS, METRICS, PROVIDERS
 
 HOUR = 3_600_000
@@ -88,7 +90,6 @@ def test_indexes_are_these(sql: Sql) -> None:
         "provider_logs_created_at": "provider_logs (created_at)",
         "provider_logs_conversation_id_created_at": "provider_logs (conversation_id, created_at)",
         "provider_logs_user_id_created_at": "provider_logs (user_id, created_at)",
-        "provider_logs_provider_created_at": "provider_logs (provider, created_at)",
         "provider_logs_provider_state": "provider_logs (provider, state)",
         "provider_logs_state_created_at": "provider_logs (state, created_at)",
         "provider_metrics_request_id": "provider_metrics (request_id)",
@@ -105,21 +106,32 @@ def test_indexes_are_these(sql: Sql) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "index"),
+    ("asked", "index"),
     [
-        ("request_id = 'x'", "provider_logs_request_id"),
-        ("conversation_id = 'x' ORDER BY created_at DESC", "provider_logs_conversation_id_created_at"),
-        ("user_id = 'x' ORDER BY created_at DESC", "provider_logs_user_id_created_at"),
-        ("state = 'failed' ORDER BY created_at DESC", "provider_logs_state_created_at"),
-        ("provider = 'x' ORDER BY created_at DESC", "provider_logs_provider_created_at"),
-        ("provider = 'x' AND state = 'failed'", "provider_logs_provider_state"),
-        ("created_at > 5 ORDER BY created_at DESC", "provider_logs_created_at"),
+        ({}, "provider_logs_created_at"),
+        ({"before": (5, "x")}, "provider_logs_created_at"),
+        ({"start_time": 5, "end_time": 9}, "provider_logs_created_at"),
+        ({"conversation_id": "01890a5d-ac96-774b-bcce-b302099a8057"}, "provider_logs_conversation_id_created_at"),
+        ({"user_id": "u", "start_time": 5}, "provider_logs_user_id_created_at"),
+        ({"state": "failed"}, "provider_logs_state_created_at"),
+        ({"state": "failed", "provider": "claude"}, "provider_logs_state_created_at"),
+        ({"provider": "claude"}, "provider_logs_created_at"),
+        ({"model": "m"}, "provider_logs_created_at"),
+        ({"tag": "t"}, "provider_logs_created_at"),
+        ({"error_code": "timeout"}, "provider_logs_created_at"),
     ],
+    ids=str,
 )
-def test_search_needs_an_index_and_no_sorting(sql: Sql, where: str, index: str) -> None:
-    plan = " ".join(row[3] for row in sql(f"EXPLAIN QUERY PLAN SELECT * FROM provider_logs WHERE {where}"))
-    assert f"USING INDEX {index}" in plan
-    assert "TEMP B-TREE" not in plan
+def test_page_of_requests_follows_an_index_instead_of_sorting(sql: Sql, asked: dict[str, Any], index: str) -> None:
+    statement, values = requests_page(RequestQuery.model_validate(asked))
+    plan = "; ".join(row[3] for row in sql(f"EXPLAIN QUERY PLAN {statement}", values))
+    assert f"INDEX {index}" in plan
+    assert "TEMP B-TREE FOR ORDER BY" not in plan  # ids within one millisecond are sorted, and nothing else
+
+
+def test_request_is_found_by_its_id(sql: Sql) -> None:
+    [plan] = sql("EXPLAIN QUERY PLAN SELECT * FROM provider_logs WHERE request_id = 'x'")
+    assert "USING INDEX provider_logs_request_id" in plan[3]
 
 
 # ---------------------------------------------------------------- rules

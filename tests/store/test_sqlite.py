@@ -21,6 +21,7 @@ from headrace_server.domain.result import Attempt
 from headrace_server.domain.usage import Usage, UsageSource
 from headrace_server.store import Durability, MigrationError, SqliteStore
 from headrace_server.store.nodes import LEASE, is_alive
+from support.store import salvaged
 
 Sql = Callable[..., list[Any]]
 RPM, TPM = LimitType.REQUESTS_PER_MINUTE, LimitType.TOKENS_PER_MINUTE
@@ -109,15 +110,15 @@ async def test_two_stores_insert_one_row_when_the_id_is_the_same(open_sqlite: An
 async def test_recover_leaves_the_requests_of_a_living_process(open_sqlite: Any, make: Any, clock: Any) -> None:
     one, two = await open_sqlite("one"), await open_sqlite("two")
     await one.accept(make.row(node="one"))
-    assert await two.recover("two", clock()) == []
+    assert await two.recover("two", clock(), salvaged) == []
 
 
 async def test_recover_ends_requests_when_the_lease_has_run_out(open_sqlite: Any, make: Any, clock: Any, sql: Sql) -> None:
     one, two = await open_sqlite("one"), await open_sqlite("two")
     row = make.row(node="one")
     await one.accept(row)
-    assert await two.recover("two", clock() + LEASE - 1) == []
-    [ended] = await two.recover("two", clock() + LEASE)
+    assert await two.recover("two", clock() + LEASE - 1, salvaged) == []
+    [ended] = await two.recover("two", clock() + LEASE, salvaged)
     assert (ended.request_id, ended.error_code) == (row.request_id, ErrorCode.INTERRUPTED)
     assert sql("SELECT id FROM nodes") == [("two",)]
 
@@ -127,7 +128,7 @@ async def test_recover_ends_requests_when_the_process_is_gone_from_this_machine(
     for node, host, pid in (("gone", os.uname().nodename, dead_pid()), ("elsewhere", "another-host", dead_pid())):
         sql("INSERT INTO nodes VALUES (?, ?, ?, 1, ?)", (node, host, pid, clock() + LEASE))
         await store.accept(make.row(node=node))
-    assert [row.node for row in await store.recover("here", clock())] == ["gone"]
+    assert [row.node for row in await store.recover("here", clock(), salvaged)] == ["gone"]
     assert sql("SELECT id FROM nodes ORDER BY id") == [("elsewhere",), ("here",)]
 
 
@@ -150,7 +151,7 @@ async def test_recover_settles_what_dead_processes_hold(open_sqlite: Any, make: 
         assert await dead.reserve(reservation(row.request_id, tokens=tokens), {RPM: 9, TPM: 9_999}, now) is None
     kept = reservation(tokens=5)
     assert await store.reserve(kept, {RPM: 9, TPM: 9_999}, now) is None
-    await store.recover("here", clock() + LEASE)
+    await store.recover("here", clock() + LEASE, salvaged)
     windows = {window.limit_type: (window.current_usage, window.reserved) for window in await store.list_windows()}
     assert windows == {RPM: (3, 1), TPM: (10 + 7 + 1_000, 5)}
 
@@ -161,7 +162,7 @@ async def test_recover_settles_what_an_ended_request_left_behind(open_sqlite: An
     await dead.accept(row)
     await dead.finish(make.ended(row), [], [])
     await dead.reserve(reservation(row.request_id), {RPM: 9}, now)
-    assert await store.recover("here", clock() + LEASE) == []
+    assert await store.recover("here", clock() + LEASE, salvaged) == []
     assert [(w.current_usage, w.reserved) for w in await store.list_windows()] == [(0, 0)]
 
 
@@ -171,7 +172,7 @@ async def test_recover_ends_a_row_that_cannot_be_read(open_sqlite: Any, make: An
     await store.accept(bad)
     await store.accept(good)
     sql("UPDATE provider_logs SET transitions = 'x' WHERE id = ?", (bad.id,))
-    assert [row.id for row in await store.recover("here", clock())] == [good.id]
+    assert [row.id for row in await store.recover("here", clock(), salvaged)] == [good.id]
     assert sql("SELECT state, error_code FROM provider_logs WHERE id = ?", (bad.id,)) == [("failed", "interrupted")]
 
 
@@ -335,6 +336,6 @@ asyncio.run(main())
     )
     assert killed.returncode == -9
     store = await open_sqlite()
-    ended = await store.recover("here", 1)
+    ended = await store.recover("here", 1, salvaged)
     assert len(ended) == 20
     assert {row.error_code for row in ended} == {ErrorCode.INTERRUPTED}

@@ -17,6 +17,7 @@ from headrace_server.domain.usage import Usage, UsageSource
 from headrace_server.engine import Caller, Engine, EngineSettings
 from headrace_server.generation import Generation
 from headrace_server.providers.scripted import Script, ScriptedUpstream
+from headrace_server.rpc.codec_event import StoredEvents
 from headrace_server.store.memory import MemoryStore
 from headrace_server.telemetry.null import NullTelemetry
 
@@ -44,6 +45,7 @@ class Bench:
             journal=self.store,
             upstream=self.upstream,
             routes=self.catalog,
+            codec=StoredEvents(),
             telemetry=NullTelemetry(),
             node="node-1",
             clock=lambda: self.now,

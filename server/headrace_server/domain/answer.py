@@ -6,6 +6,7 @@ Pieces are only appended; texts are joined once, when the content is asked for.
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace_server.domain.base import storable_json
 from headrace_server.domain.events import Delta, ProviderDataDelta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from headrace_server.domain.message import ContentPart, ProviderDataPart, ReasoningPart, RefusalPart, TextPart, ToolCallPart
 from headrace_server.domain.result import FinishReason
@@ -78,7 +79,10 @@ class Answer:
 
 
 def _make_storable(delta: Delta) -> None:
-    """Show the character NUL as U+FFFD, in the piece itself, so that chunks and content agree: databases refuse it."""
+    """Show the character NUL as U+FFFD, in the piece itself, so that chunks and content agree: databases refuse it.
+
+    What a provider says in its own words is made as shallow as the API allows, for the same reason.
+    """
     match delta:
         case TextDelta() if "\0" in delta.text:
             delta.text = delta.text.replace("\0", "\ufffd")
@@ -88,6 +92,8 @@ def _make_storable(delta: Delta) -> None:
             delta.refusal = delta.refusal.replace("\0", "\ufffd")
         case ToolCallDelta() if "\0" in delta.arguments_delta:
             delta.arguments_delta = delta.arguments_delta.replace("\0", "\ufffd")
+        case ProviderDataDelta():
+            delta.provider_data = storable_json(delta.provider_data)
 
 
 def _ends(last: ReasoningDelta, following: ReasoningDelta) -> bool:

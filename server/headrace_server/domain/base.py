@@ -101,6 +101,21 @@ def _in_order(value: Any) -> Any:
     return [_in_order(item) for item in value] if isinstance(value, list) else value
 
 
+def storable_json(value: Any, level: int = 1) -> Any:
+    """A provider's JSON as `JsonStruct` takes it: what is deeper than 25 levels as a JSON string, the character NUL as U+FFFD."""
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd")
+        case dict() | list() if level > MAX_STRUCT_DEPTH:
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+        case dict():
+            return {storable_json(key): storable_json(item, level + 1) for key, item in value.items()}
+        case list():
+            return [storable_json(item, level + 1) for item in value]
+        case _:
+            return value
+
+
 Text = Annotated[str, AfterValidator(_no_nul)]
 """Any text without NUL, which databases refuse."""
 

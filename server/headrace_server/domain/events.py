@@ -8,15 +8,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from headrace_server.domain.lifecycle import Transition
 from headrace_server.domain.result import FinishReason, GenerationResult, ProviderError
+
+_NO_OTHER_FIELDS = ConfigDict(extra="forbid")
+"""Without it a delta with a mistake in it would pass for another kind of delta that lacks the field."""
 
 
 @dataclass(slots=True)
 class TextDelta:
     """A piece of text."""
+
+    __pydantic_config__ = _NO_OTHER_FIELDS
 
     text: str
 
@@ -24,6 +29,8 @@ class TextDelta:
 @dataclass(slots=True, kw_only=True)
 class ReasoningDelta:
     """A piece of reasoning: a piece of its text, or a signature, encrypted data or id for the whole of it."""
+
+    __pydantic_config__ = _NO_OTHER_FIELDS
 
     text: str = ""
     signature: str = ""
@@ -34,6 +41,8 @@ class ReasoningDelta:
 @dataclass(slots=True, kw_only=True)
 class ToolCallDelta:
     """A piece of the call at `position` (0, 1, …); id and name come with its first piece."""
+
+    __pydantic_config__ = _NO_OTHER_FIELDS
 
     position: Annotated[int, Field(ge=0)]
     id: str = ""
@@ -46,12 +55,16 @@ class ToolCallDelta:
 class RefusalDelta:
     """A piece of a refusal."""
 
+    __pydantic_config__ = _NO_OTHER_FIELDS
+
     refusal: str
 
 
 @dataclass(slots=True)
 class ProviderDataDelta:
     """A part that the API does not model."""
+
+    __pydantic_config__ = _NO_OTHER_FIELDS
 
     provider_data: dict[str, Any]
 
@@ -63,6 +76,8 @@ Delta = TextDelta | ReasoningDelta | ToolCallDelta | RefusalDelta | ProviderData
 @dataclass(slots=True, kw_only=True)
 class StreamChunk:
     """A piece of an answer, as readers get it. `delta` is None in one that only tells the finish reason."""
+
+    __pydantic_config__ = _NO_OTHER_FIELDS
 
     index: Annotated[int, Field(ge=0)]
     delta: Delta | None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from headrace_server.domain.base import Count, Millis
 from headrace_server.domain.errors import Fault
 from headrace_server.domain.lifecycle import TERMINAL, Event, State, Transition
 
@@ -68,19 +69,19 @@ class InvalidTransition(Exception):
 class Metrics:
     """What was measured so far. Times in milliseconds since the epoch, durations in milliseconds."""
 
-    start_time: int | None = None
-    end_time: int | None = None
-    first_token_latency: int | None = None
-    total_duration: int | None = None
-    token_count: int = 0
+    start_time: Millis | None = None
+    end_time: Millis | None = None
+    first_token_latency: Millis | None = None
+    total_duration: Millis | None = None
+    token_count: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """How far the answer has come."""
 
-    chunks_received: int = 0
-    start_time: int | None = None
+    chunks_received: Count = 0
+    start_time: Millis | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +96,9 @@ class Context:
     provider: str = ""
     model: str = ""
     fallback_provider: str = ""
-    attempt: int = 0
+    attempt: Count = 0
     """Provider calls begun so far, over all providers."""
-    max_attempts: int = 3
+    max_attempts: Count = 3
     """Most calls to one provider."""
     last_error: Fault | None = None
     last_event: Event | None = None

@@ -7,11 +7,12 @@ from typing import Protocol
 
 from headrace_server.domain.answer import Answer
 from headrace_server.domain.errors import Violation
-from headrace_server.domain.events import Delta
+from headrace_server.domain.events import Delta, GenerationEvent
 from headrace_server.domain.limits import LimitType, Refused, Window
 from headrace_server.domain.provider import Provider, ProviderRow
 from headrace_server.domain.record import LogRow, MetricsRow, RequestQuery
 from headrace_server.domain.request import GenerateRequest
+from headrace_server.domain.result import GenerationResult
 
 WallClock = Callable[[], int]
 """The time in milliseconds since the epoch. What is measured or waited for uses the event loop's own clock."""
@@ -91,6 +92,10 @@ class Settlement:
     tokens: int | None = None
 
 
+Salvage = Callable[[LogRow, Sequence[bytes]], GenerationResult]
+"""What there is of the answer of a request that died with its process: from its row and the events that were kept of it."""
+
+
 class Journal(Protocol):
     """The part of a store that the engine writes requests to. Every method returns once its write is committed."""
 
@@ -127,6 +132,14 @@ class Journal(Protocol):
         """End the reservation of an attempt that is followed by another."""
         ...
 
+    def keep_events(self, request_id: str, first_index: int, chunk_count: int, payload: bytes, now: int) -> "asyncio.Future[None]":
+        """Keep events of a running generation, `chunk_count` chunks from `first_index` on among them. Under way at once, as `update`."""
+        ...
+
+    async def kept_events(self, request_id: str) -> list[bytes]:
+        """The payloads that were kept for a request, in order."""
+        ...
+
 
 class Store(Journal, Protocol):
     """A whole store."""
@@ -143,7 +156,7 @@ class Store(Journal, Protocol):
         """Raise StoreUnavailable if writes would fail now."""
         ...
 
-    async def recover(self, node: str, now: int) -> list[LogRow]:
+    async def recover(self, node: str, now: int, salvage: Salvage) -> list[LogRow]:
         """End the running rows of dead nodes as failed/interrupted, settle their limits, and return them as they now are."""
         ...
 
@@ -173,6 +186,18 @@ class Store(Journal, Protocol):
 
     async def list_windows(self, provider: str | None = None, model: str | None = None) -> list[Window]:
         """The counters of limits."""
+        ...
+
+
+class EventCodec(Protocol):
+    """The stored form of events."""
+
+    def encode(self, request_id: str, events: Sequence[GenerationEvent]) -> bytes:
+        """Events as bytes."""
+        ...
+
+    def decode(self, payload: bytes) -> list[GenerationEvent]:
+        """What `encode` made bytes of."""
         ...
 
 

@@ -73,7 +73,7 @@ def wait(policy: RetryPolicy, attempt: int, named: int | None, random: float) ->
     ours = delay(policy, attempt)
     if named is not None and named >= ours:
         return int(named * (1 + JITTER * random))
-    return int(ours * (1 + JITTER * (2 * random - 1)))
+    return max(int(ours * (1 + JITTER * (2 * random - 1))), named or 0)
 
 
 def decide(fault: Fault, policy: RetryPolicy, *, attempt: int, delivered: bool, time_left: int | None, random: float) -> Decision:

@@ -1,37 +1,68 @@
 """The Responses API of the dialect openai: of OpenAI, and of the servers that speak it.
 
-Follows https://platform.openai.com/docs/api-reference/responses. An answer is a list of items. What of them the next turn needs comes
-out in the parts of the answer, and goes back from there (see `openai_responses_request`):
+Follows https://platform.openai.com/docs/api-reference/responses. From a GenerateRequest to the body of POST /responses:
 
-- a piece of reasoning has the item's `id`. Each summary is a part of its own; raw reasoning has RAW as its signature; encrypted content
-  is `redacted_data`, in a part of its own with the same id;
-- a tool call has its `call_id` as id and the item's id as signature, or, where the item says more (a `namespace`), a JSON object of both;
-- what else a message says of itself follows its text as `provider_data` without a `type`: `annotations` and `logprobs` of the text,
-  then `id` and `phase` of the message. The id only where reasoning came before it, since the two must go back together;
-- any other item (`web_search_call`, `mcp_call`, `custom_tool_call`, …) is `provider_data`, whole, once it is done.
+- System messages before the first turn become `instructions`, if they are text; any other stays where it stands, with the role system.
+- Each turn becomes items: messages, calls and results of functions, reasoning. Where a message of the model has the id that came with
+  it, it goes back as the item that it was: reasoning with an id is refused without the item that followed it.
+- Asked for an effort of reasoning, the request also asks for a summary of it, unless it is to be hidden, and for its encrypted content
+  (`include`), and nothing is stored (`store: false`): so the next turn needs nothing of the server. provider_options may say otherwise.
+- A result of a tool has no flag for errors: `Error: ` before its text tells the model.
+- A `provider_data` part with a type is content of a message where the type says so (`input_file`, `output_text`, …), else an item of its
+  own: what the decoder gave out, `custom_tool_call_output`, `mcp_approval_response`, `item_reference`, …
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import msgspec
 
-from headrace_server.domain.answer import Answer
-from headrace_server.domain.errors import Fault, ProviderFault, Violation
-from headrace_server.domain.events import Delta, ProviderDataDelta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from headrace_server.domain.errors import Fault, Violation
+from headrace_server.domain.message import (
+    ChatMessage,
+    ContentPart,
+    ImagePart,
+    MessageRole,
+    ProviderDataPart,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 from headrace_server.domain.provider import Provider
-from headrace_server.domain.request import GenerateRequest
-from headrace_server.domain.result import FinishReason
-from headrace_server.domain.usage import Usage, UsageSource, clamp
+from headrace_server.domain.request import (
+    GenerateRequest,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    ReasoningConfig,
+    ReasoningEffort,
+    ResponseFormat,
+    Tool,
+    ToolChoice,
+)
 from headrace_server.providers import openai_errors
 from headrace_server.providers.dialect import HttpFailure, HttpRequest
-from headrace_server.providers.faults import ErrorBody, empty, ended_badly, malformed, truncated
-from headrace_server.providers.openai_decoder import MADE_ID
-from headrace_server.providers.openai_errors import UNREADABLE, error_inside, read_error
-from headrace_server.providers.openai_responses_request import RAW, Encoder
+from headrace_server.providers.openai_responses_decoder import RAW, Json, ResponsesDecoder, about_call
+
+_ENCRYPTED = "reasoning.encrypted_content"
+
+_MODELLED = {
+    "model": "model",
+    "input": "messages",
+    "instructions": "messages",
+    "max_output_tokens": "max_tokens",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "parallel_tool_calls": "parallel_tool_calls",
+    "stream": "the choice between Generate and StreamGenerate",
+}
+"""Fields of the body that provider_options may not set, each with what sets it."""
+
+_OF_A_TEXT = frozenset(("annotations", "logprobs"))
+_OF_A_MESSAGE = frozenset(("id", "phase", "status"))
+_FOREIGN = "was made by another provider, and cannot be expressed in this one's API"
 
 
 class OpenAIResponses:
@@ -41,7 +72,7 @@ class OpenAIResponses:
 
     def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
         """What of the request the API has no words for."""
-        return Encoder(request, "", stream=request.stream).violations
+        return _Encoder(request, "", stream=request.stream).violations
 
     def encode(self, request: GenerateRequest, provider: Provider, model: str, *, stream: bool) -> HttpRequest:
         """The request as a POST to /responses. The same request always gives the same bytes."""
@@ -51,10 +82,10 @@ class OpenAIResponses:
             key = provider.api_key.get_secret_value()
             is_azure = (url.hostname or "").endswith(".azure.com")
             headers |= {"api-key": key} if is_azure else {"authorization": f"Bearer {key}"}
-        body = msgspec.json.encode(Encoder(request, model, stream=stream).body)
+        body = msgspec.json.encode(_Encoder(request, model, stream=stream).body)
         return HttpRequest(urlunsplit(url._replace(path=url.path.rstrip("/") + "/responses")), headers, body)
 
-    def decoder(self, provider: Provider) -> "ResponsesDecoder":
+    def decoder(self, provider: Provider) -> ResponsesDecoder:
         """A decoder for one answer."""
         return ResponsesDecoder()
 
@@ -63,439 +94,250 @@ class OpenAIResponses:
         return openai_errors.classify(failure)
 
 
-# ---------------------------------------------------------------- answers
+class _Encoder:
+    """Encodes one request when it is made: `body`, of use only where `violations` is empty."""
 
-FINISH_REASONS = {
-    "completed": FinishReason.STOP,
-    "max_output_tokens": FinishReason.LENGTH,
-    "content_filter": FinishReason.CONTENT_FILTER,
-}
-"""By the answer's status, or by the reason for which it is incomplete; every other word means an error."""
+    def __init__(self, request: GenerateRequest, model: str, *, stream: bool) -> None:
+        self.violations: list[Violation] = []
+        self.body: Json = {"model": model, **self._input(request.messages), **self._settings(request)}
+        if stream:
+            self.body["stream"] = True
+        self._options(request)
+        if "tools" not in self.body:  # without tools they mean nothing, and are refused
+            self.body.pop("tool_choice", None)
+            self.body.pop("parallel_tool_calls", None)
 
-_TEXTS = {
-    "response.output_text.delta": ("message", "output_text"),
-    "response.refusal.delta": ("message", "refusal"),
-    "response.reasoning_text.delta": ("reasoning", "reasoning_text"),
-    "response.reasoning_summary_text.delta": ("reasoning", "summary_text"),
-}
-"""Events that carry a piece of text: the kind of item, and the kind of its part."""
-_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
-_BEGINNINGS = ("response.created", "response.queued", "response.in_progress")
-_PART_ENDS = ("response.content_part.done", "response.reasoning_summary_part.done", "response.reasoning_part.done")
-_READ = frozenset(
-    (
-        *_TEXTS,
-        *_ENDS,
-        *_BEGINNINGS,
-        *_PART_ENDS,
-        "response.function_call_arguments.delta",
-        "response.output_item.added",
-        "response.output_item.done",
-        "response.output_text.annotation.added",
-        "response.output_text.done",
-        "error",
-        "",
-    )
-)
-"""Types of events that are read; all others repeat what these say, or are about work under way."""
+    def _wrong(self, field: str, description: str) -> None:
+        self.violations.append(Violation(field=field, description=description))
 
-_CALLERS_TOOLS = frozenset(("custom_tool_call", "computer_call", "local_shell_call", "apply_patch_call"))
-"""Items that the API does not model and that, like a function call, wait for the caller to run something."""
+    # ---------------------------------------------------------------- settings
 
-Json = dict[str, Any]
+    def _settings(self, request: GenerateRequest) -> Json:
+        unknown = {"top_k": request.top_k, "seed": request.seed, "stop_sequences": request.stop_sequences or None}
+        for name, value in unknown.items():
+            if value is not None:
+                self._wrong(name, "cannot be expressed in the Responses API; a server that knows more takes it in provider_options")
+        if request.reasoning and request.reasoning.budget_tokens is not None:
+            self._wrong("reasoning.budget_tokens", "this API knows reasoning.effort only")
+        settings = {
+            "max_output_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "tools": [_tool(tool) for tool in request.tools] or None,
+            "tool_choice": _tool_choice(request.tool_choice) if request.tool_choice else None,
+            "parallel_tool_calls": request.parallel_tool_calls,
+            "text": {"format": _format(request.response_format)} if request.response_format else None,
+        }
+        return {name: value for name, value in settings.items() if value is not None} | _reasoning(request.reasoning)
 
+    def _options(self, request: GenerateRequest) -> None:
+        """Lay provider_options over the body: what the API does not model, and its rarer values of what it does."""
+        for name, value in _whole_numbers(request.provider_options).items():
+            at, mine = f"provider_options.{name}", self.body.get(name)
+            if name in _MODELLED:
+                self._wrong(at, f"is set by {_MODELLED[name]}")
+            elif name == "background" and value:
+                self._wrong(at, "an answer is read where it was asked for")
+            elif name == "tool_choice" and (mine is not None or not _is_hosted(value)):
+                self._wrong(at, "is set by tool_choice; here may stand a choice among tools of the provider's own")
+            elif name == "tools" and not (isinstance(value, list) and all(map(_is_hosted, value))):
+                self._wrong(at, "functions are set by tools; here may stand tools of the provider's own")
+            elif name in ("text", "reasoning") and not isinstance(value, dict):
+                self._wrong(at, "must be an object")
+            elif name == "text" and "format" in value:
+                self._wrong(f"{at}.format", "is set by response_format")
+            elif name == "reasoning" and "effort" in value and ("effort" in (mine or {}) or value["effort"] in list(ReasoningEffort)):
+                self._wrong(f"{at}.effort", "is set by reasoning.effort")
+            elif isinstance(mine, dict) and isinstance(value, dict):
+                self.body[name] = mine | value
+            elif isinstance(mine, list) and isinstance(value, list):
+                self.body[name] = mine + [item for item in value if item not in mine]
+            else:
+                self.body[name] = value
 
-class _Response(msgspec.Struct):
-    """A whole answer, or what an event says of the answer under way."""
+    # ---------------------------------------------------------------- input
 
-    id: str | None = None
-    model: str | None = None
-    status: str | None = None
-    output: list[msgspec.Raw] | None = None
-    usage: Any = None
-    error: Any = None
-    incomplete_details: Any = None
-
-
-class _Event(msgspec.Struct):
-    """An event of any type. One flat struct decodes faster than a union, and lets unknown types pass."""
-
-    type: str = ""
-    output_index: int | None = None
-    content_index: int | None = None
-    summary_index: int | None = None
-    item_id: str | None = None
-    delta: str | None = None
-    item: Json | None = None
-    part: Json | None = None
-    annotation: Any = None
-    logprobs: msgspec.Raw = msgspec.Raw()
-    response: _Response | None = None
-
-
-class _Type(msgspec.Struct):
-    type: str = ""
+    def _input(self, messages: Sequence[ChatMessage]) -> Json:
+        first = next((i for i, message in enumerate(messages) if not _is_instruction(message)), 0)
+        instructions = [part.text for message in messages[:first] for part in message.content if isinstance(part, TextPart)]
+        items: list[Json] = []
+        for i, message in enumerate(messages[first:], first):
+            items += _Turn(message, f"messages[{i}].content", self.violations).items
+        return ({"instructions": "\n\n".join(instructions)} if instructions else {}) | {"input": items}
 
 
-_event = msgspec.json.Decoder(_Event).decode
-_response = msgspec.json.Decoder(_Response).decode
-_type = msgspec.json.Decoder(_Type).decode
-_item = msgspec.json.Decoder(Json).decode
+class _Turn:
+    """The items of one message: parts are collected into a message until one comes that is an item of its own."""
 
+    def __init__(self, message: ChatMessage, at: str, violations: list[Violation]) -> None:
+        self.items: list[Json] = []
+        self._role = message.role
+        self._content: list[Json] = []
+        self._violations = violations
+        self._reasoning: dict[str, Json] = {}  # items by their ids
+        for j, part in enumerate(message.content):
+            self._add(part, f"{at}[{j}]")
+        self._end_message({})
 
-class _Part:
-    """A text inside an item, or the arguments of a call: what of it has been said."""
+    def _wrong(self, field: str, description: str) -> None:
+        self._violations.append(Violation(field=field, description=description))
 
-    __slots__ = ("_said", "about", "is_closed", "kind")
+    def _add(self, part: ContentPart, at: str) -> None:
+        match part:
+            case TextPart():
+                self._content.append(self._text(part.text))
+            case RefusalPart():
+                self._content.append({"type": "refusal", "refusal": part.refusal})
+            case ImagePart():
+                self._content.append(self._image(part, at))
+            case ToolCallPart():
+                self._add_item(self._call(part, at))
+            case ToolResultPart():
+                self._add_item(self._result(part, at))
+            case ReasoningPart():
+                self._add_reasoning(part, at)
+            case ProviderDataPart():
+                self._add_provider_data(_whole_numbers(part.provider_data), at)
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.about: Json = {}  # what will follow the text: annotations, logprobs
-        self.is_closed = False
-        self._said: list[str] = []
+    def _add_item(self, item: Json) -> None:
+        self._end_message({})
+        self.items.append(item)
 
-    def say(self, piece: str) -> bool:
-        """Remember a piece; whether it is the first."""
-        self._said.append(piece)
-        return len(self._said) == 1
-
-    def rest(self, whole: str) -> str:
-        """What of the whole text no piece has said; nothing where the pieces said something else."""
-        said = "".join(self._said)
-        return whole[len(said) :] if whole.startswith(said) else ""
-
-
-class _Item:
-    """An item of the answer, under way or done."""
-
-    __slots__ = ("arguments", "has_spoken", "id", "is_done", "parts", "position", "type")
-
-    def __init__(self, type: str, id: str) -> None:
-        self.type = type
-        self.id = id
-        self.parts: dict[tuple[str, int], _Part] = {}
-        self.has_spoken = False
-        self.is_done = False
-        self.arguments = _Part("arguments")
-        self.position = -1  # of a function call, once it has begun
-
-    def part(self, kind: str, number: int | None) -> _Part:
-        """The part of that kind and number; made when it is first asked for."""
-        part = self.parts.get((kind, number or 0))
-        if part is None:
-            part = self.parts[kind, number or 0] = _Part(kind)
-        return part
-
-
-class ResponsesDecoder:
-    """Reads one answer of the Responses API.
-
-    Deltas are passed on as they come. Where an item, or the answer as a whole, is told once more at its end, what no delta has carried
-    is passed on then.
-    """
-
-    def __init__(self) -> None:
-        self.answer = Answer()
-        self._items: dict[int, _Item] = {}  # by output_index
-        self._ids: set[str] = set()
-        self._open: _Part | None = None  # the text that grows now
-        self._deltas: list[Delta] = []  # of the event that is being read
-        self._calls = 0
-        self._is_asking = False
-        self._has_refused = False
-        self._has_ended = False
-        self._failed: ProviderFault | None = None
-
-    def event(self, name: str, data: bytes) -> Sequence[Delta]:
-        """One event. The type in its data counts, its name only where there is none; after the last event nothing counts."""
-        if self._has_ended or data.strip() == b"[DONE]":
-            return ()
-        self._deltas = []
-        try:
-            try:
-                event = _event(data)
-                self._read(event.type or name, event, data)
-            except UNREADABLE as error:
-                if not _is_unknown(name, data):
-                    raise malformed(f"an event of the stream is not valid: {error}", data) from None
-        except ProviderFault as fault:
-            self._has_ended, self._failed = True, fault
-            raise
-        return self._deltas
-
-    def whole(self, body: bytes) -> Sequence[Delta]:
-        """An answer that came all at once: its items as a stream would have told them."""
-        self._deltas = []
-        try:
-            response = _response(body)
-            if response.output is None and response.error is None:
-                raise malformed("the answer is not a response", body)
-            self._learn(response)
-            self._end(response, response.status or "no status", body)
-        except UNREADABLE as error:
-            raise malformed(f"the answer is not valid: {error}", body) from None
-        return self._deltas
-
-    def finish(self) -> None:
-        """Complete is an answer whose last event, or whose status, says how it ended."""
-        if self._failed is not None:
-            raise self._failed
-        if not self._has_ended:
-            raise truncated("the stream ended before the answer was complete")
-        answer = self.answer
-        reason = FINISH_REASONS.get(answer.native_finish_reason)
-        if reason is None:
-            answer.finish_reason = FinishReason.ERROR
-            raise ended_badly(answer.native_finish_reason)
-        if reason is FinishReason.STOP:
-            if answer.is_empty:
-                raise empty()
-            if self._has_refused:
-                reason = FinishReason.CONTENT_FILTER
-            elif answer.has_tool_calls or self._is_asking:
-                reason = FinishReason.TOOL_CALLS
-        answer.finish_reason = reason
-        if answer.usage is not None:
-            answer.usage = answer.usage.model_copy(update={"source": UsageSource.PROVIDER})
-
-    # ---------------------------------------------------------------- events
-
-    def _read(self, kind: str, event: _Event, data: bytes) -> None:
-        if text := _TEXTS.get(kind):
-            self._grow_text(*text, event, data)
+    def _end_message(self, about: Json) -> None:
+        """What was collected is a message. With what the provider said about it, it is the item that it was."""
+        content, self._content = self._content, []
+        if not content:
             return
-        index = event.output_index or 0
-        match kind:
-            case "response.function_call_arguments.delta":
-                call = self._items.get(index)
-                if call is None or call.position < 0:
-                    raise malformed("arguments of a call that has not begun", data)
-                self._grow_arguments(call, event.delta or "")
-            case "response.output_item.added" if event.item is not None:
-                self._items[index] = self._begin_item(event.item)
-            case "response.output_item.done" if event.item is not None:
-                item = self._items.get(index)
-                if item is None or item.type != event.item.get("type"):
-                    item = self._items[index] = self._begin_item(event.item)
-                self._end_item(item, event.item, data)
-            case "response.output_text.annotation.added":
-                self._about(event).setdefault("annotations", []).append(event.annotation)
-            case "response.output_text.done" if event.logprobs:
-                self._about(event)["logprobs"] = msgspec.json.decode(event.logprobs)
-            case _ if kind in _PART_ENDS:
-                item = self._items.get(index)
-                if item is not None and event.part is not None:
-                    number = event.summary_index if event.summary_index is not None else event.content_index
-                    self._end_part(item, item.part(_text(event.part.get("type")), number), event.part)
-            case _ if kind in _ENDS:
-                if event.response is None:
-                    raise malformed("the last event does not hold the answer", data)
-                self._learn(event.response)
-                self._end(event.response, event.response.status or kind.removeprefix("response."), data)
-            case _ if kind in _BEGINNINGS and event.response is not None:
-                self._learn(event.response)
-            case "error" | "":
-                body = read_error(data)
-                if body.type == "error":  # the type of the event, not of the error
-                    body = replace(body, type="")
-                raise malformed("an event is neither of this API nor an error", data) if body == ErrorBody() else _fault(data, body)
-
-    def _about(self, event: _Event) -> Json:
-        """What will follow the text that an event is about."""
-        item = self._items.get(event.output_index or 0)
-        return item.part("output_text", event.content_index).about if item is not None else {}
-
-    def _learn(self, response: _Response) -> None:
-        answer = self.answer
-        answer.model = response.model or answer.model
-        answer.provider_request_id = answer.provider_request_id or response.id or ""
-        answer.usage = _usage(response.usage) or answer.usage
-
-    def _end(self, response: _Response, status: str, data: bytes) -> None:
-        """The answer has ended: with what it repeats of itself, with its reason, or with an error."""
-        for index, raw in enumerate(response.output or ()):
-            told = _item(raw)
-            item = self._items.get(index)
-            if item is None or item.type != told.get("type"):
-                if _text(told.get("id")) in self._ids:  # it stood under another number
-                    continue
-                item = self._begin_item(told)
-            self._end_item(item, told, data)
-        self._has_ended = True
-        if response.error is not None:
-            body = read_error(msgspec.json.encode({"error": response.error}))
-            if body != ErrorBody():
-                raise _fault(data, body)
-        details = response.incomplete_details
-        reason = _text(details.get("reason")) if status == "incomplete" and isinstance(details, dict) else ""
-        self.answer.native_finish_reason = reason or status
-
-    # ---------------------------------------------------------------- items
-
-    def _say(self, delta: Delta) -> None:
-        self.answer.add(delta)
-        self._deltas.append(delta)
-
-    def _begin_item(self, told: Json) -> _Item:
-        self._leave()
-        item = _Item(_text(told.get("type")), _text(told.get("id")))
-        if item.id:
-            self._ids.add(item.id)
-        if item.type == "function_call" and told.get("name"):
-            item.position, self._calls = self._calls, self._calls + 1
-            call_id = _text(told.get("call_id")) or item.id or f"{MADE_ID}{uuid4().hex}"
-            self._say(ToolCallDelta(position=item.position, id=call_id, name=_text(told["name"])))
-        return item
-
-    def _end_item(self, item: _Item, told: Json, data: bytes) -> None:
-        """An item is done. It may be told twice, at its own end and at the answer's: then all but a missing rest has been said."""
-        match item.type:
-            case "message":
-                self._end_message(item, told)
-            case "reasoning":
-                self._end_reasoning(item, told)
-            case "function_call":
-                if item.position < 0:
-                    raise malformed("a call of a function without its name", data)
-                self._end_call(item, told)
-            case _ if not item.is_done:
-                self._is_asking = self._is_asking or item.type in _CALLERS_TOOLS
-                self._say(ProviderDataDelta(told))
-        self._leave()
-        item.is_done = True
-
-    def _end_message(self, item: _Item, told: Json) -> None:
-        for number, part in enumerate(_list(told.get("content"))):
-            kind = _text(part.get("type"))
-            if kind in ("output_text", "refusal"):
-                self._end_part(item, item.part(kind, number), part)
-            elif not item.is_done:
-                item.has_spoken = True
-                self._say(ProviderDataDelta(part))
-        about = {name: value for name, value in told.items() if name not in ("type", "role", "content") and value is not None}
-        if about.get("status") == "completed":
-            del about["status"]
-        is_telling = len(about) > 1 or "id" not in about or self._has_reasoned
-        if about and is_telling and item.has_spoken and not item.is_done:
-            self._leave()
-            self._say(ProviderDataDelta(about))
-
-    @property
-    def _has_reasoned(self) -> bool:
-        return any(item.type == "reasoning" for item in self._items.values())
-
-    def _end_reasoning(self, item: _Item, told: Json) -> None:
-        for kind, parts in (("summary_text", told.get("summary")), ("reasoning_text", told.get("content"))):
-            for number, part in enumerate(_list(parts)):
-                self._end_part(item, item.part(kind, number), part)
-        if item.is_done:
-            return
-        # What the item's beginning says of its encrypted content may be incomplete: its end counts.
-        encrypted = _text(told.get("encrypted_content"))
-        if encrypted or (item.id and not item.has_spoken):
-            self._leave()
-            self._say(ReasoningDelta(redacted_data=encrypted, id=item.id))
-
-    def _end_call(self, item: _Item, told: Json) -> None:
-        arguments = told.get("arguments")
-        whole = arguments if isinstance(arguments, str) else "" if arguments is None else _compact(arguments)
-        self._grow_arguments(item, item.arguments.rest(whole))
-        known = ("type", "status", "call_id", "name", "arguments")
-        more = {name: value for name, value in told.items() if name not in known and value is not None}
-        if more and not item.is_done:
-            signature = item.id if more.keys() == {"id"} else _compact(more)
-            self._say(ToolCallDelta(position=item.position, signature=signature))
-
-    # ---------------------------------------------------------------- texts
-
-    def _grow_text(self, of_item: str, kind: str, event: _Event, data: bytes) -> None:
-        index = event.output_index or 0
-        item = self._items.get(index)
-        if item is None:  # nothing is missed where a server leaves out the beginning of a message or of reasoning
-            item = self._items[index] = self._begin_item({"type": of_item, "id": event.item_id})
-        if item.type != of_item:
-            raise malformed(f"a piece of a {of_item} inside an item of another type", data)
-        number = event.summary_index if kind == "summary_text" else event.content_index
-        if event.delta:
-            self._grow(item, item.part(kind, number), event.delta)
-
-    def _grow(self, item: _Item, part: _Part, piece: str) -> None:
-        if part is not self._open:
-            self._leave()
-            self._open = part
-        is_first = part.say(piece)
-        item.has_spoken = True
-        if part.kind == "output_text":
-            self._say(TextDelta(piece))
-        elif part.kind == "refusal":
-            self._has_refused = True
-            self._say(RefusalDelta(piece))
+        if about:
+            item: Json = {"type": "message", "role": "assistant", "status": "completed", **about, "content": content}
         else:
-            self._say(ReasoningDelta(text=piece, id=item.id if is_first else ""))
+            is_plain = len(content) == 1 and content[0].keys() <= {"type", "text", "annotations"} and not content[0].get("annotations")
+            item = {"role": self._role, "content": content[0]["text"] if is_plain else content}
+        self.items.append(item)
 
-    def _grow_arguments(self, item: _Item, piece: str) -> None:
-        if piece:
-            item.arguments.say(piece)
-            self._say(ToolCallDelta(position=item.position, arguments_delta=piece))
+    def _text(self, text: str) -> Json:
+        if self._role is MessageRole.ASSISTANT:
+            return {"type": "output_text", "text": text, "annotations": []}
+        return {"type": "input_text", "text": text}
 
-    def _end_part(self, item: _Item, part: _Part, told: Json) -> None:
-        """A text is done: what of it is missing, and what is said about it."""
-        whole = _text(told.get("refusal" if part.kind == "refusal" else "text"))
-        if rest := part.rest(whole):
-            self._grow(item, part, rest)
-        if part.kind == "output_text" and not part.is_closed:
-            part.about |= {name: told[name] for name in ("annotations", "logprobs") if told.get(name)}
-            about = {name: value for name, value in part.about.items() if value}
-            if about:
-                self._leave()
-                self._say(ProviderDataDelta(about))
-            part.is_closed = True
+    def _image(self, image: ImagePart, at: str) -> Json:
+        if image.media_type and not image.media_type.startswith("image/"):
+            self._wrong(f"{at}.image.media_type", "this API takes pictures only")
+        if image.uri is None:
+            url = f"data:{image.media_type};base64,{msgspec.json.encode(image.data)[1:-1].decode()}"
+        else:
+            url = image.uri
+            if not url.lower().startswith(("https://", "http://", "data:")):
+                self._wrong(f"{at}.image.uri", "must be an https, http or data address")
+        return {"type": "input_image", "image_url": url}
 
-    def _leave(self) -> None:
-        """What comes next is another part of the answer."""
-        part, self._open = self._open, None
-        if part is not None:
-            if part.kind == "reasoning_text":
-                self._say(ReasoningDelta(signature=RAW))
-            self.answer.seal()
+    def _call(self, call: ToolCallPart, at: str) -> Json:
+        if not call.id:
+            self._wrong(f"{at}.tool_call.id", "must be set for this provider")
+        about = about_call(call.signature)
+        if call.signature and not about:
+            self._wrong(f"{at}.tool_call.signature", _FOREIGN)
+        return {"type": "function_call", **about, "call_id": call.id, "name": call.name, "arguments": call.arguments_json or "{}"}
+
+    def _result(self, result: ToolResultPart, at: str) -> Json:
+        output: list[Json] = []
+        for k, part in enumerate(result.content):
+            here = f"{at}.tool_result.content[{k}]"
+            match part:
+                case TextPart():
+                    output.append({"type": "input_text", "text": part.text})
+                case ImagePart():
+                    output.append(self._image(part, here))
+                case ProviderDataPart():
+                    if not _is_content(part.provider_data):
+                        self._wrong(f"{here}.provider_data", "is no content of this API: its type must be input_text, input_file, …")
+                    output.append(_whole_numbers(part.provider_data))
+        if result.is_error:
+            output = [{"type": "input_text", "text": "Error: "}, *output]
+        is_plain = len(result.content) <= 1 and all(part["type"] == "input_text" and part.keys() == {"type", "text"} for part in output)
+        said: Any = "".join(part["text"] for part in output) if is_plain else output
+        return {"type": "function_call_output", "call_id": result.tool_call_id, "output": said}
+
+    def _add_reasoning(self, part: ReasoningPart, at: str) -> None:
+        """Parts of one id are one item, which stands where the first of them stood."""
+        if part.signature not in ("", RAW):
+            self._wrong(f"{at}.reasoning.signature", _FOREIGN)
+        if not part.id and part.signature != RAW:
+            self._wrong(f"{at}.reasoning.id", "must be set: this API takes back only reasoning of its own")
+        item = self._reasoning.get(part.id) if part.id else None
+        if item is None:
+            item = self._reasoning[part.id] = {"type": "reasoning", **({"id": part.id} if part.id else {}), "summary": []}
+            self._add_item(item)
+        if part.text and part.signature == RAW:
+            item.setdefault("content", []).append({"type": "reasoning_text", "text": part.text})
+        elif part.text:
+            item["summary"].append({"type": "summary_text", "text": part.text})
+        if part.redacted_data:
+            item["encrypted_content"] = part.redacted_data
+
+    def _add_provider_data(self, data: Json, at: str) -> None:
+        content = self._content
+        if _is_content(data):
+            if self._role is MessageRole.TOOL:
+                self._wrong(f"{at}.provider_data", "this API takes such a part only inside a tool_result")
+            content.append(data)
+        elif isinstance(data.get("type"), str):
+            self._add_item(data)
+        elif content and data.keys() <= _OF_A_TEXT:
+            content[-1] |= {name: value for name, value in data.items() if name != "logprobs"}  # of no use to the model
+        elif data.keys() & _OF_A_MESSAGE and self._role is MessageRole.ASSISTANT:
+            self._end_message(data)
+        else:
+            self._wrong(f"{at}.provider_data", "is neither an item nor content of this API: it has no type")
 
 
-def _is_unknown(name: str, data: bytes) -> bool:
-    """Whether an event that does not fit our struct is of a type that we need not know."""
-    try:
-        kind = _type(data).type or name
-    except UNREADABLE:
-        return False
-    return kind not in _READ
+def _is_instruction(message: ChatMessage) -> bool:
+    return message.role is MessageRole.SYSTEM and all(isinstance(part, TextPart) for part in message.content)
 
 
-def _fault(data: bytes, body: ErrorBody) -> ProviderFault:
-    return ProviderFault(error_inside(data, body))
+def _is_content(data: Json) -> bool:
+    kind = data.get("type")
+    return isinstance(kind, str) and (kind.startswith(("input_", "output_")) or kind == "refusal")
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+def _is_hosted(tool: Any) -> bool:
+    return isinstance(tool, dict) and tool.get("type") not in (None, "function")
 
 
-def _list(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+def _tool(tool: Tool) -> Json:
+    encoded: Json = {"type": "function", "name": tool.name}
+    if tool.description:
+        encoded["description"] = tool.description
+    encoded["parameters"] = msgspec.Raw(tool.parameters_json.encode())
+    if tool.strict is not None:
+        encoded["strict"] = tool.strict
+    return encoded
 
 
-def _compact(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _tool_choice(choice: ToolChoice) -> str | Json:
+    return choice.mode or {"type": "function", "name": choice.name}
 
 
-def _usage(usage: Any) -> Usage | None:
-    """Token counts, as this API counts: cached tokens are input, reasoning is output. Partial until the answer has ended properly."""
-    if not isinstance(usage, dict):
-        return None
-    given, taken = clamp(usage.get("input_tokens")), clamp(usage.get("output_tokens"))
-    given_in, taken_in = usage.get("input_tokens_details"), usage.get("output_tokens_details")
-    return Usage(
-        input_tokens=given,
-        output_tokens=taken,
-        total_tokens=clamp(usage.get("total_tokens")) or clamp(given + taken),
-        cached_input_tokens=clamp(given_in.get("cached_tokens")) if isinstance(given_in, dict) else 0,
-        reasoning_tokens=clamp(taken_in.get("reasoning_tokens")) if isinstance(taken_in, dict) else 0,
-        source=UsageSource.PARTIAL,
-    )
+def _format(format: ResponseFormat) -> Json:
+    if isinstance(format, JsonSchemaFormat):
+        strict = {} if format.strict is None else {"strict": format.strict}
+        return {"type": "json_schema", "name": format.name, "schema": msgspec.Raw(format.schema_text.encode()), **strict}
+    return {"type": "json_object" if isinstance(format, JsonObjectFormat) else "text"}
+
+
+def _reasoning(reasoning: ReasoningConfig | None) -> Json:
+    if reasoning is None or reasoning.effort is None:
+        return {}
+    if reasoning.effort is ReasoningEffort.NONE:
+        return {"reasoning": {"effort": reasoning.effort}}
+    summary = {} if reasoning.hide else {"summary": "auto"}
+    return {"reasoning": {"effort": reasoning.effort, **summary}, "store": False, "include": [_ENCRYPTED]}
+
+
+def _whole_numbers(value: Any) -> Any:
+    """A Struct has floating-point numbers only; those that are whole go out as integers."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value

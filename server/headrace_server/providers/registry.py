@@ -9,11 +9,13 @@ from headrace_server.providers.claude import Claude
 from headrace_server.providers.dialect import Dialect
 from headrace_server.providers.gemini import Gemini
 from headrace_server.providers.openai import OpenAIChat
+from headrace_server.providers.openai_responses import OpenAIResponses
 
 DIALECTS: Final[Mapping[tuple[Name, str], Dialect]] = {
     (Name.CLAUDE, ""): Claude(),
     (Name.GEMINI, ""): Gemini(),
     (Name.OPENAI, "chat"): OpenAIChat(),
+    (Name.OPENAI, "responses"): OpenAIResponses(),
 }
 """By dialect, and by API where a dialect has several. The objects keep no state and serve all calls."""
 

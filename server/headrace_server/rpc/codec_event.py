@@ -1,12 +1,13 @@
 """Events of generations between protobuf and the domain. Writing a chunk is the one conversion that runs for every piece of an answer."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from headrace.v1 import event_pb2 as pb
-from headrace.v1 import lifecycle_pb2, message_pb2
+from headrace.v1 import generation_service_pb2, lifecycle_pb2, message_pb2
 from headrace_server.domain.events import (
     Completed,
     Delta,
@@ -149,6 +150,27 @@ def encode_transition(transition: Transition) -> lifecycle_pb2.StateTransition:
         reason=utf8(transition.reason),
         wait=maybe_duration(transition.wait),
     )
+
+
+class StoredEvents:
+    """Events as the store keeps them: a StreamGenerateResponse. Implements `ports.EventCodec`."""
+
+    @staticmethod
+    def encode(request_id: str, events: Sequence[GenerationEvent]) -> bytes:
+        """Events as bytes; when they came is part of them, when they went is not."""
+        response = generation_service_pb2.StreamGenerateResponse()
+        for event in events:
+            target = response.events.add()
+            write_event(target, request_id, event)
+            if isinstance(event, StreamChunk) and event.received is not None:
+                target.chunk.timing.received.CopyFrom(timestamp_of(event.received))
+        return response.SerializeToString()
+
+    @staticmethod
+    def decode(payload: bytes) -> list[GenerationEvent]:
+        """What `encode` made bytes of."""
+        response = generation_service_pb2.StreamGenerateResponse.FromString(payload)
+        return [event for message in response.events if (event := decode_event(message)) is not None]
 
 
 # ---------------------------------------------------------------- from protobuf

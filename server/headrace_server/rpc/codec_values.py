@@ -4,17 +4,16 @@ Towards protobuf everything is total: what does not fit is clamped. From protobu
 the conversion goes on, so that a caller hears of everything at once.
 """
 
-import json
 import re
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.v1 import error_pb2, lifecycle_pb2, message_pb2, provider_service_pb2, request_pb2, result_pb2, usage_pb2
-from headrace_server.domain.base import MAX_STRUCT_DEPTH
+from headrace_server.domain.base import MAX_STRUCT_DEPTH, storable_json
 from headrace_server.domain.errors import ErrorCode, ReplaySafety
 from headrace_server.domain.lifecycle import Event, State
 from headrace_server.domain.limits import LimitType
@@ -191,7 +190,7 @@ def dict_of_struct(struct: Struct, at: Loc, wrong: Wrong) -> dict[str, Any]:
         wrong.append((at, "must not hold a value of no kind; null has a kind of its own"))
         return None
 
-    while todo and not wrong_at(at, wrong):
+    while todo and not _found_wrong(at, wrong):
         source, target, depth = todo.pop()
         if depth > MAX_STRUCT_DEPTH:
             wrong.append((at, f"must be at most {MAX_STRUCT_DEPTH} levels deep"))
@@ -203,48 +202,42 @@ def dict_of_struct(struct: Struct, at: Loc, wrong: Wrong) -> dict[str, Any]:
     return root
 
 
-def wrong_at(at: Loc, wrong: Wrong) -> bool:
+def _found_wrong(at: Loc, wrong: Wrong) -> bool:
     """Whether something has just been found wrong at this place; one sentence is enough for a struct."""
     return bool(wrong) and wrong[-1][0] == at
 
 
 def struct_of_dict(value: dict[str, Any]) -> Struct:
-    """A dict as a Struct. Does not recurse.
+    """A dict as a Struct.
 
     What is deeper than 25 levels becomes a JSON string, and a number that a double cannot hold exactly, or at all, becomes a string.
     """
     struct = Struct()
-    todo: list[tuple[dict[str, Any] | list[Any] | tuple[Any, ...], Struct | ListValue, int]] = [(value, struct, 1)]
-
-    def fill(target: Value, item: Any, depth: int) -> None:
-        match item:
-            case None:
-                target.null_value = 0  # type: ignore[assignment]
-            case bool():
-                target.bool_value = item
-            case str():
-                target.string_value = utf8(item)
-            case int() if abs(item) <= _MOST_EXACT or (abs(item) < 2**63 and int(float(item)) == item):
-                target.number_value = item
-            case float() if item - item == 0:
-                target.number_value = item
-            case dict() | list() | tuple() if depth >= MAX_STRUCT_DEPTH:
-                target.string_value = utf8(json.dumps(item, ensure_ascii=False, separators=(",", ":"), default=str))
-            case dict():
-                target.struct_value.SetInParent()
-                todo.append((item, target.struct_value, depth + 1))
-            case list() | tuple():
-                target.list_value.SetInParent()
-                todo.append((item, target.list_value, depth + 1))
-            case _:
-                target.string_value = utf8(str(item))
-
-    while todo:
-        source, into, depth = todo.pop()
-        if isinstance(source, dict):
-            for key, item in source.items():
-                fill(into.fields[utf8(key)], item, depth)  # type: ignore[union-attr]
-        else:
-            for item in source:
-                fill(into.values.add(), item, depth)  # type: ignore[union-attr]
+    for key, item in storable_json(value).items():
+        _fill(struct.fields[utf8(key)], item)
     return struct
+
+
+def _fill(target: Value, item: Any) -> None:
+    """Recurses no deeper than `storable_json` leaves the value."""
+    match item:
+        case None:
+            target.null_value = NULL_VALUE
+        case bool():
+            target.bool_value = item
+        case str():
+            target.string_value = utf8(item)
+        case int() if abs(item) <= _MOST_EXACT or (abs(item) < 2**63 and int(float(item)) == item):
+            target.number_value = item
+        case float() if item - item == 0:
+            target.number_value = item
+        case dict():
+            target.struct_value.SetInParent()
+            for key, inner in item.items():
+                _fill(target.struct_value.fields[utf8(key)], inner)
+        case list():
+            target.list_value.SetInParent()
+            for inner in item:
+                _fill(target.list_value.values.add(), inner)
+        case _:
+            target.string_value = utf8(str(item))

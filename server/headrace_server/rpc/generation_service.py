@@ -65,7 +65,7 @@ class GenerationServicer:
         try:
             while not reader.at_end:
                 wakened.clear()
-                if events := self.encode(reader):
+                if events := await self.encode(reader):
                     await context.write(pb.AttachGenerationResponse(events=events).SerializeToString())
                 elif not reader.at_end:
                     await wakened.wait()
@@ -110,14 +110,13 @@ class GenerationServicer:
         finally:
             reader.close(_why_gone(context))
 
-    def encode(self, reader: Reader) -> list[Any]:
+    async def encode(self, reader: Reader) -> list[Any]:
         """What is at hand for a reader, as messages."""
         request = reader.generation.request
         sent = self._clock() if request.timing else None
+        taken = [*(await reader.catch_up()), *reader.take()] if reader.is_behind else reader.take()
         return [
-            encode_event(request.request_id, event, sent=sent)
-            for event in reader.take()
-            if not (request.quiet and isinstance(event, Transition))
+            encode_event(request.request_id, event, sent=sent) for event in taken if not (request.quiet and isinstance(event, Transition))
         ]
 
     @property
@@ -157,7 +156,7 @@ class _Session:
             while not ((commands.done() or draining.done()) and not self._readers and not self._own_events):
                 await self._wakened.wait()
                 self._wakened.clear()
-                if events := self._collect():
+                if events := await self._collect():
                     await self._context.write(pb.StreamGenerateResponse(events=events).SerializeToString())
             if commands.done():
                 commands.result()
@@ -178,11 +177,11 @@ class _Session:
         if cut and not (len(self._seen) == 1 and self._last_outcome is not None):
             raise refusals.shutting_down()
 
-    def _collect(self) -> list[Any]:
+    async def _collect(self) -> list[Any]:
         events, self._own_events = self._own_events, []
         ready, self._ready = self._ready, {}
         for request_id, reader in ready.items():
-            events += self._service.encode(reader)
+            events += await self._service.encode(reader)
             if reader.at_end and self._readers.get(request_id) is reader:
                 self._last_outcome = reader.generation.outcome
                 del self._readers[request_id]

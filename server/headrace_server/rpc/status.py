@@ -278,14 +278,15 @@ def _iso(millis: int) -> str:
 
 def _message(text: str) -> str:
     """A text as a status message: gRPC percent-encodes what is not printable ASCII, and that is what counts."""
-    text = utf8(text)
-    if len(quote(text[:MAX_MESSAGE], safe=_PRINTABLE)) <= MAX_MESSAGE and len(text) <= MAX_MESSAGE:
-        return text
-    low, high = 0, min(len(text), MAX_MESSAGE)
+    shown = utf8(text[: MAX_MESSAGE + 1])
+    if len(quote(shown, safe=_PRINTABLE)) <= MAX_MESSAGE:
+        return shown
+    low, high = 0, len(shown)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if len(quote(text[:middle] + "…", safe=_PRINTABLE)) <= MAX_MESSAGE else (low, middle - 1)
-    return text[:low] + "…"
+        fits = len(quote(shown[:middle] + "…", safe=_PRINTABLE)) <= MAX_MESSAGE
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return shown[:low] + "…"
 
 
 _PRINTABLE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) != "%")
@@ -293,8 +294,5 @@ _PRINTABLE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) != "%")
 
 def _cut(text: str, most: int) -> str:
     """A text of at most so many bytes."""
-    text = utf8(text)
-    if len(text) <= most // 4:
-        return text
-    raw = text.encode()
-    return text if len(raw) <= most else raw[: most - 3].decode(errors="ignore") + "…"
+    raw = utf8(text[: most + 1]).encode()
+    return raw.decode() if len(raw) <= most else raw[: most - 3].decode(errors="ignore") + "…"

@@ -7,12 +7,12 @@ from typing import TypeVar
 from headrace_server.domain.errors import StoreUnavailable
 from headrace_server.domain.lifecycle import TERMINAL
 from headrace_server.domain.limits import LimitType, Refused, Window
-from headrace_server.domain.ports import Reservation, Settlement, WallClock
+from headrace_server.domain.ports import Reservation, Salvage, Settlement, WallClock
 from headrace_server.domain.provider import ProviderRow
 from headrace_server.domain.record import LogRow, MetricsRow, RequestQuery
 from headrace_server.store.counters import Counters, settlement_of
 from headrace_server.store.defaults import default_providers
-from headrace_server.store.recovery import interrupted, is_refused
+from headrace_server.store.recovery import interrupted, is_refused, metrics_of
 from headrace_server.store.rows import LOGS, METRICS, PROVIDERS, keep_fixed
 
 T = TypeVar("T")
@@ -25,6 +25,7 @@ class MemoryStore:
         self._node = node
         self._logs: dict[str, LogRow] = {}
         self._metrics: list[MetricsRow] = []
+        self._kept: dict[str, list[bytes]] = {}
         self._providers = {row.provider: row for row in default_providers(clock())}
         self._counters = Counters()
         self._is_open = False
@@ -87,6 +88,19 @@ class MemoryStore:
             self._counters.settle(settlement_of(held, row), row.updated_at)
         return row
 
+    def keep_events(self, request_id: str, first_index: int, chunk_count: int, payload: bytes, now: int) -> asyncio.Future[None]:
+        """See Journal.keep_events."""
+        return _done(lambda: self._keep(request_id, payload))
+
+    def _keep(self, request_id: str, payload: bytes) -> None:
+        self._check_open()
+        self._kept.setdefault(request_id, []).append(payload)
+
+    async def kept_events(self, request_id: str) -> list[bytes]:
+        """See Journal.kept_events."""
+        self._check_open()
+        return list(self._kept.get(request_id, ()))
+
     async def get(self, request_id: str) -> LogRow | None:
         """See Journal.get."""
         self._check_open()
@@ -102,11 +116,12 @@ class MemoryStore:
         self._check_open()
         self._counters.settle(settlement, now)
 
-    async def recover(self, node: str, now: int) -> list[LogRow]:
+    async def recover(self, node: str, now: int, salvage: Salvage) -> list[LogRow]:
         """See Store.recover. No other process can be alive here."""
         self._check_open()
         dead = [row for row in self._logs.values() if row.state not in TERMINAL and row.node != node]
-        ended = [interrupted(row, now) for row in dead]
+        ended = [interrupted(row, now, self._kept.get(row.request_id, ()), salvage) for row in dead]
+        self._metrics += [line for row in ended for line in metrics_of(row)]
         self._logs |= {row.request_id: row for row in ended}
         for held in list(self._counters.held.values()):
             if held.node != node:

@@ -10,10 +10,11 @@ import aiosqlite
 
 from headrace_server.domain.errors import CorruptRow, ErrorCode
 from headrace_server.domain.lifecycle import TERMINAL, State
+from headrace_server.domain.ports import Salvage
 from headrace_server.domain.record import LogRow
 from headrace_server.store.counters import settlement_of
-from headrace_server.store.recovery import INTERRUPTED, interrupted
-from headrace_server.store.rows import LOGS, held_from
+from headrace_server.store.recovery import INTERRUPTED, interrupted, metrics_of
+from headrace_server.store.rows import LOGS, METRICS, held_from
 from headrace_server.store.transaction import SELECT_HELD, SELECT_LOGS, Plan, read_rows, update_values
 
 LEASE = 15_000
@@ -51,7 +52,7 @@ class Node:
         """Say that this process has ended."""
         await db.execute("DELETE FROM nodes WHERE id = ?", (self.id,))
 
-    async def recover(self, db: aiosqlite.Connection, now: int) -> list[LogRow]:
+    async def recover(self, db: aiosqlite.Connection, now: int, salvage: Salvage) -> list[LogRow]:
         """End the requests of dead processes and settle what they hold; the rows as they now are."""
         living = json.dumps(sorted(await self._living(db, now)))
         plan = Plan(self.id, now)
@@ -59,12 +60,14 @@ class Node:
         ended = []
         for record in await db.execute_fetchall(f"{SELECT_LOGS} WHERE state IN ({_RUNNING}) AND {not_living}", (living,)):
             try:
-                row = interrupted(LOGS.decode(record), now)
+                running = LOGS.decode(record)
+                row = interrupted(running, now, await _kept(db, running.request_id), salvage)
             except CorruptRow as error:
                 await _end_corrupt(db, error, now)
             else:
                 plan.rows[row.request_id] = row
                 plan.update(row, update_values(row))
+                plan.metrics += [METRICS.encode(line) for line in metrics_of(row)]
                 ended.append(row)
         for record in await db.execute_fetchall(f"{SELECT_HELD} WHERE {not_living}", (living,)):
             held = held_from(record)
@@ -89,7 +92,9 @@ class Node:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether this machine has a process of this number."""
+    """Whether this machine has a process of this number. Where that cannot be asked, only the lease tells."""
+    if os.name != "posix":
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -97,6 +102,11 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return True  # It is there, and somebody else's.
     return True
+
+
+async def _kept(db: aiosqlite.Connection, request_id: str) -> list[bytes]:
+    rows = await db.execute_fetchall("SELECT payload FROM stream_chunks WHERE request_id = ? ORDER BY first_index", (request_id,))
+    return [payload for (payload,) in rows]
 
 
 async def _end_corrupt(db: aiosqlite.Connection, error: CorruptRow, now: int) -> None:

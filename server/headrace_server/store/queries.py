@@ -15,10 +15,13 @@ def requests_page(query: RequestQuery) -> tuple[str, list[Any]]:
         where.append(condition)
         values.extend(of)
 
-    for column in ("state", "provider", "model", "user_id", "conversation_id", "error_code"):
+    for column in ("state", "model", "user_id", "conversation_id", "error_code"):
         value = getattr(query, column)
         if value is not None:
             must(f"{column} = ?", str(value))
+    if query.provider is not None:
+        # The plus keeps SQLite from the index of providers, by which it would read and sort all that a provider ever had.
+        must("+provider = ?", query.provider)
     if query.tag is not None:
         must("EXISTS (SELECT 1 FROM json_each(provider_logs.tags) AS tag WHERE tag.value = ?)", query.tag)
     if query.start_time is not None:

@@ -1,6 +1,7 @@
 """Rows as the database holds them, and the domain's models: both ways, and checked both ways.
 
-What does not obey the model's rules is a CorruptRow that names table, id and column; its text never shows the value.
+What does not obey the model's rules is a CorruptRow that names table, id and column. It never shows the value, which may be a prompt
+or a key; that is why pydantic's own error, which does, is not kept as its cause.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -76,11 +77,11 @@ class Table(Generic[M]):
                 try:
                     values[name] = codec.decode(values[name])
                 except ValueError as error:
-                    raise self.corrupt(values["id"], name, error) from error
+                    raise self.corrupt(values["id"], name, error) from None
         try:
             return self.model.model_validate(values)
         except ValidationError as error:
-            raise self.corrupt(values["id"], str(_lines(error)[0]["loc"][0]), error) from error
+            raise self.corrupt(values["id"], str(_lines(error)[0]["loc"][0]), error) from None
 
     def corrupt(self, row_id: object, name: str, error: Exception) -> CorruptRow:
         """The error of a field."""
@@ -108,7 +109,7 @@ class Part(Generic[M]):
         try:
             self._rules.validate_python({name: values[name] for name in self._checked})
         except ValidationError as error:
-            raise self._table.corrupt(values["id"], str(_lines(error)[0]["loc"][0]), error) from error
+            raise self._table.corrupt(values["id"], str(_lines(error)[0]["loc"][0]), error) from None
         written = []
         for name, codec in self._fields:
             value = values[name]
@@ -116,7 +117,7 @@ class Part(Generic[M]):
                 try:
                     value = codec.encode(value)
                 except (PydanticSerializationError, ValueError) as error:
-                    raise self._table.corrupt(values["id"], name, error) from error
+                    raise self._table.corrupt(values["id"], name, error) from None
             written.append(value)
         return written
 
@@ -128,7 +129,7 @@ def _lines(error: ValidationError) -> list[Any]:
 def _why(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(str(part) for part in line['loc'])} {line['msg']}".strip() for line in _lines(error)[:3])
-    return str(error)
+    return "it cannot be written as JSON"
 
 
 def _json(adapter: TypeAdapter[Any]) -> Codec:
@@ -224,7 +225,7 @@ def window_from(record: Sequence[Any]) -> Window:
     try:
         return _WINDOW.validate_python(dict(zip(WINDOW_COLUMNS, record[1:], strict=True)))
     except ValidationError as error:
-        raise CorruptRow("provider_rate_limits", str(record[0]), str(_lines(error)[0]["loc"][0]), _why(error)) from error
+        raise CorruptRow("provider_rate_limits", str(record[0]), str(_lines(error)[0]["loc"][0]), _why(error)) from None
 
 
 HELD_COLUMNS = ("request_id", "attempt", "provider", "model", "tokens", "zone", "limit_types", "node", "created_at")
@@ -244,6 +245,6 @@ def held_from(record: Sequence[Any]) -> Held:
     try:
         limit_types = _LIMIT_TYPES.validate_json(types)
     except ValidationError as error:
-        raise CorruptRow("rate_limit_reservations", f"{request_id}/{attempt}", "limit_types", _why(error)) from error
+        raise CorruptRow("rate_limit_reservations", f"{request_id}/{attempt}", "limit_types", _why(error)) from None
     reservation = Reservation(request_id=request_id, attempt=attempt, provider=provider, model=model, tokens=tokens, zone=zone)
     return Held(reservation=reservation, limit_types=limit_types, node=node, created_at=created_at)

@@ -13,7 +13,7 @@ import aiosqlite
 
 from headrace_server.domain.errors import CorruptRow, StoreUnavailable
 from headrace_server.domain.limits import LimitType, Refused, Window
-from headrace_server.domain.ports import Reservation, Settlement, WallClock
+from headrace_server.domain.ports import Reservation, Salvage, Settlement, WallClock
 from headrace_server.domain.provider import ProviderRow
 from headrace_server.domain.record import LogRow, MetricsRow, RequestQuery
 from headrace_server.store.connection import Durability, Readers, open_writer, unavailable
@@ -27,6 +27,7 @@ from headrace_server.store.transaction import (
     SELECT_WINDOWS,
     Accept,
     Finish,
+    Keep,
     Reserve,
     Settle,
     Update,
@@ -125,7 +126,7 @@ class SqliteStore:
             await asyncio.sleep(RENEWAL)
             try:
                 await self._renew()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, sqlite3.Error) as error:
                 _log.warning("the lease of this process is not renewed: %s", error)
 
     async def _renew(self) -> None:
@@ -147,9 +148,19 @@ class SqliteStore:
         try:
             return self._submit(Update(row, update_values(row)))
         except (CorruptRow, StoreUnavailable) as error:
-            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            refused.set_exception(error)
-            return refused
+            return _refused(error)
+
+    def keep_events(self, request_id: str, first_index: int, chunk_count: int, payload: bytes, now: int) -> asyncio.Future[None]:
+        """See Journal.keep_events."""
+        try:
+            return self._submit(Keep([request_id, first_index, chunk_count, payload, now]))
+        except StoreUnavailable as error:
+            return _refused(error)
+
+    async def kept_events(self, request_id: str) -> list[bytes]:
+        """See Journal.kept_events."""
+        rows = await self._readers.fetch("SELECT payload FROM stream_chunks WHERE request_id = ? ORDER BY first_index", (request_id,))
+        return [payload for (payload,) in rows]
 
     async def finish(self, row: LogRow, metrics: Sequence[MetricsRow], settlements: Sequence[Settlement]) -> LogRow:
         """See Journal.finish."""
@@ -173,10 +184,10 @@ class SqliteStore:
         """See Journal.settle."""
         await self._submit(Settle(settlement, now))
 
-    async def recover(self, node: str, now: int) -> list[LogRow]:
+    async def recover(self, node: str, now: int, salvage: Salvage) -> list[LogRow]:
         """See Store.recover."""
         living = Node(id=node, host=self._node.host, pid=self._node.pid, started_at=self._node.started_at)
-        rows: list[LogRow] = await self._work(lambda db: living.recover(db, now))
+        rows: list[LogRow] = await self._work(lambda db: living.recover(db, now, salvage))
         return rows
 
     # ------------------------------------------------------------ records
@@ -243,3 +254,10 @@ class SqliteStore:
 
     async def _carry_out(self, connection: aiosqlite.Connection, operations: list[Any]) -> list[Any]:
         return await carry_out(connection, operations, self._node_id)
+
+
+def _refused(error: Exception) -> "asyncio.Future[None]":
+    """A write that never was."""
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    refused.set_exception(error)
+    return refused

@@ -62,6 +62,7 @@ _INSERT_METRICS = f"INSERT INTO provider_metrics ({_list(METRICS.names())}) VALU
 _SAVE_WINDOW = f"""INSERT INTO provider_rate_limits (id, created_at, updated_at, {_list(WINDOW_COLUMNS)})
     VALUES (?, ?, ?, {_marks(WINDOW_COLUMNS)}) ON CONFLICT (provider, model, limit_type) DO UPDATE
     SET {_list((*_COUNTED, "updated_at"), "{0} = excluded.{0}")}, revision = revision + 1"""
+_KEEP = "INSERT INTO stream_chunks (request_id, first_index, chunk_count, payload, created_at) VALUES (?, ?, ?, ?, ?)"
 _INSERT_HELD = f"INSERT INTO rate_limit_reservations ({_list(HELD_COLUMNS)}) VALUES ({_marks(HELD_COLUMNS)})"
 _DELETE_HELD = "DELETE FROM rate_limit_reservations WHERE request_id = ? AND attempt = ?"
 
@@ -90,6 +91,7 @@ class Plan:
     inserted: dict[str, Values] = field(default_factory=dict)
     updated: dict[str, Values] = field(default_factory=dict)
     metrics: list[Values] = field(default_factory=list)
+    kept: list[Values] = field(default_factory=list)
     _read: Counters = field(default_factory=Counters)
 
     def state(self, request_id: str) -> State | None:
@@ -123,6 +125,8 @@ class Plan:
             await db.executemany(_INSERT_LOG, self.inserted.values())
         if self.updated:
             await db.executemany(_UPDATE_LOG, self.updated.values())
+        if self.kept:
+            await db.executemany(_KEEP, self.kept)
         if self.metrics:
             await db.executemany(_INSERT_METRICS, self.metrics)
         old, new = self._read, self.counters
@@ -169,6 +173,17 @@ class Update:
         """Nothing to tell."""
         if plan.state(self.row.request_id) not in TERMINAL:
             plan.update(self.row, self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """See Journal.keep_events."""
+
+    values: Values
+
+    def apply(self, plan: Plan) -> None:
+        """Nothing to tell."""
+        plan.kept.append(self.values)
 
 
 @dataclass(frozen=True, slots=True)

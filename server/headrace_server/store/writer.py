@@ -129,6 +129,6 @@ class Writer:
 def _named(error: Exception, operation: Any) -> Exception:
     """The database's own refusal of a row, with the row's name."""
     row = getattr(operation, "row", None)
-    if row is None or not isinstance(error, sqlite3.Error | OverflowError):
+    if row is None or not isinstance(error, sqlite3.Error | OverflowError | UnicodeError):
         return error
-    return CorruptRow("provider_logs", row.id, "?", str(error))
+    return CorruptRow("provider_logs", row.id, "?", "it is no valid Unicode" if isinstance(error, UnicodeError) else str(error))

@@ -1,0 +1,14 @@
+"""What tests of stores share."""
+
+from collections.abc import Sequence
+
+from headrace_server.domain.message import TextPart
+from headrace_server.domain.record import LogRow
+from headrace_server.domain.result import GenerationResult
+from headrace_server.domain.usage import Usage, UsageSource
+
+
+def salvaged(row: LogRow, payloads: Sequence[bytes]) -> GenerationResult:
+    """The kept payloads, taken for text, and a token each."""
+    usage = Usage(output_tokens=len(payloads), total_tokens=len(payloads), source=UsageSource.ESTIMATED)
+    return GenerationResult(content=tuple(TextPart(text=payload.decode()) for payload in payloads), usage=usage)
