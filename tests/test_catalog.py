@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from headrace_server.catalog import Catalog, needs_key
+from headrace_server.catalog import Catalog
 from headrace_server.domain.errors import Refusal, Subreason
 from headrace_server.domain.provider import Provider, ProviderRow, ProviderSource
 from headrace_server.store.memory import MemoryStore
@@ -174,4 +174,4 @@ async def test_change_is_refused_by_field_when_a_fallback_is_unknown_or_the_prov
     ("url", "needs"), [("https://api.openai.com/v1", True), ("https://api.anthropic.com", True), ("http://127.0.0.1:8080/v1", False)]
 )
 def test_key_is_needed_when_the_address_is_a_vendors(url, needs):
-    assert needs_key(url) is needs
+    assert provider("p", api_url=url).needs_key is needs

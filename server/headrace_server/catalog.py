@@ -5,7 +5,6 @@ A request takes its provider as it stands at that moment and keeps it: a change 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -56,7 +55,7 @@ class Catalog:
             key: SecretStr | None = SecretStr(self._cipher.decrypt(row.provider, row.api_key_encrypted))
         else:
             key = self._environment_keys.get(row.provider)
-        return Provider(**dict(row), api_key=key, source=ProviderSource.STORE, needs_key=needs_key(row.api_url))
+        return Provider(**dict(row), api_key=key, source=ProviderSource.STORE)
 
     # ------------------------------------------------------------ reading
 
@@ -152,11 +151,3 @@ class Catalog:
         if new_key is None:
             return row
         return row.model_copy(update={"api_key_encrypted": self._cipher.encrypt(row.provider, new_key.get_secret_value())})
-
-
-_ASK_FOR_A_KEY = frozenset({"api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com"})
-
-
-def needs_key(api_url: str) -> bool:
-    """Whether routing should pass over a provider without a key: the vendors' own addresses ask for one, one's own server may not."""
-    return urlsplit(api_url).hostname in _ASK_FOR_A_KEY

@@ -264,8 +264,6 @@ class Settings(BaseSettings):
                     updated_at=now,
                     api_key=api_key,
                     source=ProviderSource.FILE,
-                    # The vendor's own address asks for a key; a server of one's own may not, and says so itself if it does.
-                    needs_key=urlsplit(table.api_url or default_url).hostname == urlsplit(default_url).hostname,
                 )
             )
         if wrong:

@@ -68,7 +68,7 @@ class Engine:
         """Begin a generation, or find the one of this id and content. Raises Refusal (ALREADY_EXISTS, SHUTTING_DOWN)."""
         if (known := self.running(request.request_id)) is not None:
             if fingerprint(known.request) != fingerprint(request):
-                raise refusals.already_exists(request.request_id)
+                raise refusals.already_exists(request.request_id, known.request, request)
             return known
         if self.draining.is_set():
             raise refusals.shutting_down()
@@ -153,7 +153,7 @@ class Engine:
         )
         if await self._world.journal.accept(row) is not None:
             trace.drop()
-            raise refusals.already_exists(request_id)
+            raise refusals.already_exists(request_id, None)
         trace.end(row)
 
     async def drain(self, seconds: float) -> None:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from headrace_server.domain import refusals
-from headrace_server.domain.errors import ErrorCode, Fault, Refusal, Subreason
+from headrace_server.domain.errors import ErrorCode, Fault, HeadraceError, Refusal, Subreason
 from headrace_server.domain.events import (
     Completed,
     Failed,
@@ -59,6 +59,7 @@ class Generation:
         self._history: list[GenerationEvent] = []
         self._ends_of_chunks: list[int] = []
         self._readers: set[Reader] = set()
+        self._has_begun = False
         self._closing = False
 
     @property
@@ -116,6 +117,12 @@ class Generation:
         for reader in self._readers:
             reader.wake()
 
+    def begin(self) -> None:
+        """The run takes its first step. Raises HeadraceError where it was stopped before that."""
+        self._has_begun = True
+        if self.stopped_by is not None:
+            raise HeadraceError(self.stopped_by)
+
     def close(self) -> None:
         """From here on the end is being written: nothing can stop the generation any more."""
         self._closing = True
@@ -126,7 +133,9 @@ class Generation:
         """End the generation with this fault. The first to stop it wins; one that has ended stays as it is."""
         if self.stopped_by is None and not self._closing and self.task is not None and not self.task.done():
             self.stopped_by = fault
-            self.task.cancel()
+            if self._has_begun:
+                # A task that is cancelled before its first step never takes it, and could not write its end down.
+                self.task.cancel()
 
     def attach(self, next_index: int, wake: Wake, *, looks_on: bool = False) -> "Reader":
         """Read from chunk `next_index` on. One that only looks on does not keep the generation alive. Raises Refusal (OUT_OF_RANGE)."""

@@ -48,6 +48,8 @@ class EngineSettings:
     """What the limiter reserves for an answer without max_tokens."""
     memory_per_generation: int = 1024 * 1024
     """Bytes of chunks of one generation that stay in memory; what is over that is read from the store."""
+    tell_before_commit: bool = False
+    """Durability `relaxed`: readers hear the end before it is committed."""
     poll_interval: int = 200
     """How often the store is asked about a request that another process runs."""
 
@@ -144,6 +146,7 @@ class Run:
         fault: Fault | None = None
         existing: LogRow | None = None
         try:
+            self.generation.begin()
             await self._generate()
         except IdTaken as taken:
             existing = taken.row
@@ -178,6 +181,8 @@ class Run:
         result = self.ledger.result(self.context, self.answer, fault)
         error = None if fault is None else self.ledger.error(self.context, fault, result)
         row = self.ledger.row(self.context, self.now(), result=result, error=error)
+        if self.on_record and self.world.settings.tell_before_commit:
+            self.generation.publish([*last_words, *self.held_back, Completed(result) if error is None else Failed(error)])
         if self.on_record:
             metrics = self.ledger.metrics(self.context, self.answer, self.now())
             stands = await self.world.journal.finish(row, metrics, [settlement] if settlement else [])
@@ -186,6 +191,8 @@ class Run:
             await self._accept(row)
             stands = row
         self.trace.end(stands)
+        if self.generation.outcome is not None:
+            return
         if (stands.id, stands.state, stands.error_code) == (row.id, row.state, row.error_code):
             last_words += [*self.held_back, Completed(result) if error is None else Failed(error)]
         else:
@@ -197,7 +204,8 @@ class Run:
         """The end could not be written down: whatever came before, this is no success."""
         log.error("the end of a request could not be recorded: %s", fault.message, extra={"request_id": self.request.request_id})
         self.trace.drop()
-        self.generation.publish([Failed(provider_error(fault, request_id=self.request.request_id))])
+        if self.generation.outcome is None:
+            self.generation.publish([Failed(provider_error(fault, request_id=self.request.request_id))])
 
     def _last_event(self, fault: Fault | None) -> Event:
         if fault is None:
@@ -289,7 +297,10 @@ class Run:
     async def _before_next(self, tried: Tried, fault: Fault, policy: retry.RetryPolicy) -> None:
         """A call failed: do what must come before the next one, up to the state REQUESTING. Raises HeadraceError where there is none."""
         self.context = self.context.with_error(fault)
-        if (settlement := self._end_attempt(fault)) is not None:
+        settlement = self._end_attempt(fault)
+        # In one batch, so in one transaction: how the attempt ended, and what its reservation became.
+        self._save()
+        if settlement is not None:
             await self.world.journal.settle(settlement, self.world.clock())
         decision = retry.decide(
             fault, policy, attempt=tried.calls, delivered=self.delivered, time_left=self.time_left, random=self.world.random()
@@ -483,7 +494,7 @@ class Run:
         self.trace.drop()
         try:
             if existing.request_fingerprint != fingerprint(self.request):
-                raise refusals.already_exists(self.request.request_id)
+                raise refusals.already_exists(self.request.request_id, existing.request_data, self.request)
             while existing.state not in TERMINAL:
                 # Another process runs it: its end is all that can be seen from here.
                 if not self.time_left:

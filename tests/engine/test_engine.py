@@ -35,6 +35,23 @@ async def test_the_same_id_with_other_content_is_refused(make_bench):
     await generation.wait()
 
 
+async def test_what_goes_without_saying_does_not_make_another_request(make_bench):
+    bench = await make_bench(says("once"))
+    wanted = request()
+    said = request(
+        request_id=wanted.request_id,
+        stream=False,
+        quiet=True,
+        on_disconnect="cancel",
+        response_format={"type": "text"},
+        reasoning={},
+        retry={"initial_delay": 1, "strategy": "exponential"},
+        fallback={"enabled": True, "mid_stream": "never"},
+    )
+
+    assert bench.engine.start(wanted, Caller()) is bench.engine.start(said, Caller())
+
+
 async def test_a_finished_request_is_replayed_from_the_store_and_not_sent_again(make_bench):
     bench = await make_bench(says("the ", "answer"), replay_window=1)
     wanted = request()
@@ -64,6 +81,7 @@ async def test_other_content_under_a_stored_id_is_refused(make_bench):
 
     assert isinstance(outcome, Failed)
     assert outcome.error.subreason == Subreason.ALREADY_EXISTS
+    assert outcome.error.message.endswith("with other content in seed")
     assert (await bench.engine.find(wanted.request_id)).state is State.COMPLETED
 
 

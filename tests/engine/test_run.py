@@ -407,6 +407,34 @@ async def test_cancelling_ends_the_call_and_records_what_came(make_bench):
     assert bench.upstream.calls[0].closed
 
 
+async def test_a_generation_that_is_stopped_before_its_first_step_ends_on_record(make_bench):
+    bench = await make_bench()
+    generation = bench.start()
+
+    row = await bench.engine.cancel(generation.request_id)
+
+    assert (row.state, row.error_code, row.attempts) == (State.FAILED, ErrorCode.CANCELLED, ())
+    assert bench.upstream.calls == []
+
+
+async def test_relaxed_durability_tells_the_end_before_it_is_committed(make_bench):
+    bench = await make_bench(says("ok"), tell_before_commit=True)
+    committed = asyncio.Event()
+    finish = bench.store.finish
+
+    async def slow_finish(*args):
+        await committed.wait()
+        return await finish(*args)
+
+    bench.store.finish = slow_finish
+    generation = bench.start()
+    assert isinstance(await asyncio.wait_for(generation.wait(), 1), Completed)
+    assert (await bench.store.get(generation.request_id)).state is not State.COMPLETED
+    committed.set()
+    await generation.task
+    assert (await bench.store.get(generation.request_id)).state is State.COMPLETED
+
+
 async def test_cancelling_during_a_backoff_makes_no_further_call(make_bench):
     bench = await make_bench(refuses(), says("never"))
     generation = bench.start(retry={"initial_delay": 10_000})

@@ -168,7 +168,7 @@ def invalid(violations: Sequence[Violation], what: str = "the request is not val
     return Refusal(ErrorCode.INVALID_REQUEST, f"{what}: {named}" if named else what, violations=violations)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class CorruptRow(Exception):
     """A stored row does not obey the rules of its table."""
 

@@ -4,7 +4,8 @@ import hashlib
 import secrets
 import uuid
 
-from headrace_server.domain.request import GenerateRequest
+from headrace_server.domain.request import DisconnectPolicy, GenerateRequest, MidStreamFallback, ReasoningConfig, TextFormat
+from headrace_server.domain.retry import RetryStrategy
 
 
 def new_id(now: int) -> str:
@@ -13,10 +14,42 @@ def new_id(now: int) -> str:
     return str(uuid.UUID(int=value))
 
 
+_HOW_IT_IS_TOLD = frozenset({"request_id", "stream", "quiet", "timing"})
+"""Fields that do not make a request another one."""
+
+
 def fingerprint(request: GenerateRequest) -> str:
     """Equal for requests that ask for the same: everything counts but the id and how the answer is told.
 
-    Canonical: fields stand in the order of the model, objects have their keys in order, what is not set is left out.
+    Canonical: fields stand in the order of the model, objects have their keys in order, and what is not set is left out, as is what is
+    set to what it would be anyway.
     """
-    content = request.model_dump_json(exclude={"request_id", "stream", "quiet", "timing"}, exclude_none=True)
+    content = _canonical(request).model_dump_json(exclude=set(_HOW_IT_IS_TOLD), exclude_none=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def differences(one: GenerateRequest, other: GenerateRequest) -> list[str]:
+    """The names of the fields in which two requests ask for something else."""
+    one, other = _canonical(one), _canonical(other)
+    names = (name for name in GenerateRequest.model_fields if name not in _HOW_IT_IS_TOLD)
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
+
+
+def _canonical(request: GenerateRequest) -> GenerateRequest:
+    """The same request, with nothing said that goes without saying."""
+    changes: dict[str, object] = {}
+    if request.on_disconnect is DisconnectPolicy.CANCEL:
+        changes["on_disconnect"] = None
+    if isinstance(request.response_format, TextFormat):
+        changes["response_format"] = None
+    if request.reasoning == ReasoningConfig():
+        changes["reasoning"] = None
+    if request.retry.strategy is RetryStrategy.EXPONENTIAL:
+        changes["retry"] = request.retry.model_copy(update={"strategy": None})
+    unsaid = {
+        **({"enabled": None} if request.fallback.enabled else {}),
+        **({"mid_stream": None} if request.fallback.mid_stream is MidStreamFallback.NEVER else {}),
+    }
+    if unsaid:
+        changes["fallback"] = request.fallback.model_copy(update=unsaid)
+    return request.model_copy(update=changes) if changes else request

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -12,6 +13,9 @@ DEFAULT_PRIORITY = 100
 DEFAULT_MAX_RETRIES = 3
 DEFAULT_TIMEOUT_MS = 30_000
 MAX_INTEGER = 2**63 - 1
+
+
+_ASK_FOR_A_KEY = frozenset({"api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com"})
 
 
 class Dialect(StrEnum):
@@ -87,8 +91,11 @@ class Provider(ProviderRow):
 
     api_key: SecretStr | None = Field(default=None, exclude=True)
     source: ProviderSource = ProviderSource.STORE
-    needs_key: bool = True
-    """False for servers on this machine and others that ask for none."""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether it is of no use without a key: a vendor's own address asks for one, a server of one's own may not, and says so itself."""
+        return urlsplit(self.api_url).hostname in _ASK_FOR_A_KEY
 
     @property
     def is_ready(self) -> bool:

@@ -1,7 +1,9 @@
 """The faults of the gateway's own: what it refuses, stops or gives up by itself."""
 
 from headrace_server.domain.errors import ErrorCode, Fault, HeadraceError, RateLimitInfo, Refusal, ReplaySafety, Subreason
+from headrace_server.domain.identity import differences
 from headrace_server.domain.limits import Refused
+from headrace_server.domain.request import GenerateRequest
 
 
 def not_found(request_id: str) -> Refusal:
@@ -9,9 +11,12 @@ def not_found(request_id: str) -> Refusal:
     return Refusal(ErrorCode.INVALID_REQUEST, f"there is no request {request_id}", Subreason.REQUEST_NOT_FOUND)
 
 
-def already_exists(request_id: str) -> Refusal:
-    """The id belongs to a request with other content."""
-    return Refusal(ErrorCode.INVALID_REQUEST, f"the request {request_id} exists already, with other content", Subreason.ALREADY_EXISTS)
+def already_exists(request_id: str, standing: object, wanted: GenerateRequest | None = None) -> Refusal:
+    """The id belongs to a request with other content; says in which fields they differ, never what is in them."""
+    message = f"the request {request_id} exists already, with other content"
+    if isinstance(standing, GenerateRequest) and wanted is not None:
+        message += f" in {', '.join(differences(standing, wanted))}"
+    return Refusal(ErrorCode.INVALID_REQUEST, message, Subreason.ALREADY_EXISTS)
 
 
 def shutting_down() -> Refusal:
