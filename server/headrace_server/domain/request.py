@@ -149,6 +149,11 @@ class Timeouts(Model):
     total: PositiveMillis | None = None
 
 
+def _shared(value: Any) -> Any:
+    """A default that all requests share: pydantic would copy a model that is a plain default, deeply, for every one."""
+    return Field(default_factory=lambda: value)
+
+
 class GenerateRequest(Model):
     """One generation. `stream` tells by which kind of RPC it was asked for."""
 
@@ -168,10 +173,10 @@ class GenerateRequest(Model):
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning: ReasoningConfig | None = None
-    metadata: RequestMetadata = RequestMetadata()
-    retry: RetryConfig = RetryConfig()
-    fallback: FallbackConfig = FallbackConfig()
-    timeouts: Timeouts = Timeouts()
+    metadata: RequestMetadata = _shared(RequestMetadata())
+    retry: RetryConfig = _shared(RetryConfig())
+    fallback: FallbackConfig = _shared(FallbackConfig())
+    timeouts: Timeouts = _shared(Timeouts())
     on_disconnect: DisconnectPolicy | None = None
     quiet: bool = False
     timing: bool = False
@@ -181,6 +186,8 @@ class GenerateRequest(Model):
     @classmethod
     def _every_violation_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Pydantic checks rules across fields only when each field is right; a caller is told of both at once."""
+        if isinstance(data, cls):
+            return data  # checked when it was made
         wrong: list[InitErrorDetails] = []
         checked = None
         try:
