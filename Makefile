@@ -4,12 +4,13 @@ PY = .venv/bin/python
 STUBS = clients/python/headrace/v1
 TAG = $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: help demo test test-slow lint proto lock clean
+.PHONY: help demo test test-slow crash lint proto lock clean
 
 help:
 	@echo 'make demo [SERVE=1] [FAKE=1]  a real small model and the service on this machine; one answer, streamed'
 	@echo 'make test                     the tests, and a smoke test on the real model'
 	@echo 'make test-slow                the tests that take longer'
+	@echo 'make crash [KILLS=200] [SEED=S]  kills the service at random instants and proves that nothing is lost'
 	@echo 'make lint                     every check of the code and of the contract'
 	@echo 'make proto                    the Python stubs, from the proto files'
 	@echo 'make lock                     requirements/*.txt, from pyproject.toml (needs uv)'
@@ -28,10 +29,13 @@ demo: .venv/.ready
 
 test: .venv/.ready
 	@$(PY) tools/model.py
-	@$(PY) -m pytest -q -m 'not slow'
+	@$(PY) -m pytest -q -m 'not slow' -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: .venv/.ready .venv-proto/.ready
 	@$(PY) -m pytest -q -m slow
+
+crash: .venv/.ready
+	@$(PY) tests/crash/crash.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 lint: .venv/.ready .venv-proto/.ready
 	.venv/bin/ruff format --check --quiet .

@@ -8,7 +8,7 @@ import collections
 import json
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,43 +102,19 @@ def recordings() -> Iterator[Any]:
         yield pytest.param(folder, marks=marks, id=f"{folder.parent.name}/{folder.name}")
 
 
-class Table:
-    """Counts what agrees and shows it when the run is over."""
-
-    def __init__(self) -> None:
-        self.total: collections.Counter[tuple[str, str]] = collections.Counter()
-        self.agree: collections.Counter[tuple[str, str]] = collections.Counter()
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.total:
-            terminalreporter.section("recorded exchanges")
-            for key in sorted(self.total):
-                terminalreporter.write_line(f"{key[0]:20} {key[1]:8} {self.agree[key]:4} of {self.total[key]}")
-            terminalreporter.write_line(f"{'all':29} {self.agree.total():4} of {self.total.total()}")
-
-
-@pytest.fixture(scope="session")
-def table(request: pytest.FixtureRequest) -> Table:
-    table = Table()
-    request.config.pluginmanager.register(table, "recorded-exchanges")
-    return table
-
-
 @pytest.mark.parametrize("folder", list(recordings()))
-def test_recording_reads_as_the_sdk_read_it(folder: Path, table: Table) -> None:
+def test_recording_reads_as_the_sdk_read_it(folder: Path, record_property: Callable[[str, object], None]) -> None:
     recording = Recording(folder)
     dialect, provider = dialect_of(recording)
     splits = [[recording.body]]
     if recording.meta["framing"] == "sse":
         splits += [list(cut(recording.body, 3, 3)), list(cut(recording.body, 1, 40))]
-    key = (recording.meta["dialect"], recording.kind)
-    table.total[key] += 1
+    record_property("recorded exchange", [recording.meta["dialect"], recording.kind])
     wrong = [problem for pieces in splits for problem in differences(recording, dialect, provider, pieces)]
     if recording.slug in KNOWN_DIFFERENCES:
         assert wrong, "this recording agrees by now: take it off the list"
         return
     assert wrong == []
-    table.agree[key] += 1
 
 
 def dialect_of(recording: Recording) -> tuple[Dialect, Provider]:
