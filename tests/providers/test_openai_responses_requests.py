@@ -161,9 +161,9 @@ def test_options_of_the_provider_are_laid_over_the_body() -> None:
         "store": True,
         "include": ["reasoning.encrypted_content", "web_search_call.action.sources"],
         "reasoning": {"summary": "detailed"},
-        "tools": [{"type": "web_search", "max_results": 3.0}],
+        "tools": [{"type": "web_search", "max_results": 3}],
         "metadata": {"a": "b"},
-        "max_tool_calls": 2.0,
+        "max_tool_calls": 2,
         "background": False,
     }
     body = body_of(ask(reasoning={"effort": "low"}, tools=[TOOL], provider_options=options))

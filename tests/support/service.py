@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from headrace.v1 import (
+    analytics_service_pb2_grpc,
     generation_service_pb2,
     generation_service_pb2_grpc,
     message_pb2,
@@ -46,6 +47,10 @@ class Service:
     @property
     def providers(self) -> Any:
         return provider_service_pb2_grpc.ProviderServiceStub(self.channel)
+
+    @property
+    def analytics(self) -> Any:
+        return analytics_service_pb2_grpc.AnalyticsServiceStub(self.channel)
 
 
 def settings(tmp_path: Path, provider: FakeProvider, **more: Any) -> Settings:

@@ -6,7 +6,7 @@ Pieces are only appended; texts are joined once, when the content is asked for.
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace_server.domain.base import storable_json
+from headrace_server.domain.base import storable_json, storable_text
 from headrace_server.domain.events import Delta, ProviderDataDelta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from headrace_server.domain.message import ContentPart, ProviderDataPart, ReasoningPart, RefusalPart, TextPart, ToolCallPart
 from headrace_server.domain.result import FinishReason
@@ -18,17 +18,45 @@ class _Open:
     """A part that is still growing: the deltas of one text, one piece of reasoning, one tool call or one refusal."""
 
     kind: type
-    key: object
     deltas: list[Any] = field(default_factory=list)
 
 
-class Answer:
-    """What a provider has said so far. `usage`, `model` and the finish are set by the decoder as it learns them."""
+LONGEST_WORD = 256
+"""Characters that are kept of a provider's name for something."""
 
-    __slots__ = ("_parts", "_sealed", "finish_reason", "model", "native_finish_reason", "provider_request_id", "usage")
+NO_NAME = "\ufffd"
+"""Stands for the name of a tool call that began without one."""
+
+
+class _Word:
+    """An attribute that holds a provider's name for something: cut to a sane length, and storable."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._slot = f"_{name}"
+
+    def __get__(self, answer: Any, owner: type) -> str:
+        word: str = getattr(answer, self._slot)
+        return word
+
+    def __set__(self, answer: Any, word: str) -> None:
+        setattr(answer, self._slot, storable_text(word[:LONGEST_WORD]))
+
+
+class Answer:
+    """What a provider has said so far. `usage`, `model` and the finish are set by the decoder as it learns them.
+
+    All that it holds can be stored, whatever a decoder puts in.
+    """
+
+    __slots__ = ("_calls", "_model", "_native_finish_reason", "_parts", "_provider_request_id", "_sealed", "finish_reason", "usage")
+
+    model = _Word()
+    native_finish_reason = _Word()
+    provider_request_id = _Word()
 
     def __init__(self) -> None:
         self._parts: list[_Open] = []
+        self._calls: dict[int, _Open] = {}  # by position
         self._sealed = False
         self.model = ""
         self.usage: Usage | None = None
@@ -40,18 +68,20 @@ class Answer:
         """Append a piece. Neighbours of one kind grow the same part; calls grow by position, wherever they stand."""
         _make_storable(delta)
         kind = type(delta)
-        key = delta.position if isinstance(delta, ToolCallDelta) else None
         if isinstance(delta, ToolCallDelta):
-            for part in reversed(self._parts):
-                if part.kind is kind and part.key == key:
-                    part.deltas.append(delta)
-                    return
+            if (call := self._calls.get(delta.position)) is not None:
+                call.deltas.append(delta)
+                return
+            delta.name = delta.name or NO_NAME
         elif self._parts and not self._sealed and not isinstance(delta, ProviderDataDelta):
             last = self._parts[-1]
             if last.kind is kind and not (isinstance(delta, ReasoningDelta) and _ends(last.deltas[-1], delta)):
                 last.deltas.append(delta)
                 return
-        self._parts.append(_Open(kind, key, [delta]))
+        part = _Open(kind, [delta])
+        if isinstance(delta, ToolCallDelta):
+            self._calls[delta.position] = part
+        self._parts.append(part)
         self._sealed = False
 
     def seal(self) -> None:
@@ -66,7 +96,7 @@ class Answer:
     @property
     def has_tool_calls(self) -> bool:
         """Whether a tool is called."""
-        return any(part.kind is ToolCallDelta for part in self._parts)
+        return bool(self._calls)
 
     @property
     def characters(self) -> int:
@@ -78,22 +108,22 @@ class Answer:
         return tuple(_build(part) for part in self._parts)
 
 
-def _make_storable(delta: Delta) -> None:
-    """Show the character NUL as U+FFFD, in the piece itself, so that chunks and content agree: databases refuse it.
+_TEXTS: dict[type, tuple[str, ...]] = {
+    TextDelta: ("text",),
+    ReasoningDelta: ("text", "signature", "redacted_data", "id"),
+    ToolCallDelta: ("id", "name", "arguments_delta", "signature"),
+    RefusalDelta: ("refusal",),
+}
 
-    What a provider says in its own words is made as shallow as the API allows, for the same reason.
-    """
-    match delta:
-        case TextDelta() if "\0" in delta.text:
-            delta.text = delta.text.replace("\0", "\ufffd")
-        case ReasoningDelta() if "\0" in delta.text:
-            delta.text = delta.text.replace("\0", "\ufffd")
-        case RefusalDelta() if "\0" in delta.refusal:
-            delta.refusal = delta.refusal.replace("\0", "\ufffd")
-        case ToolCallDelta() if "\0" in delta.arguments_delta:
-            delta.arguments_delta = delta.arguments_delta.replace("\0", "\ufffd")
-        case ProviderDataDelta():
-            delta.provider_data = storable_json(delta.provider_data)
+
+def _make_storable(delta: Delta) -> None:
+    """Mend the piece itself, so that chunks and content agree: databases refuse some characters, and the API what is too deep."""
+    if isinstance(delta, ProviderDataDelta):
+        delta.provider_data = storable_json(delta.provider_data)
+        return
+    for name in _TEXTS[type(delta)]:
+        if text := getattr(delta, name):
+            setattr(delta, name, storable_text(text))
 
 
 def _ends(last: ReasoningDelta, following: ReasoningDelta) -> bool:

@@ -101,15 +101,32 @@ def _in_order(value: Any) -> Any:
     return [_in_order(item) for item in value] if isinstance(value, list) else value
 
 
+def storable_text(text: str) -> str:
+    """A provider's text as databases and protobuf take it: the character NUL and lone surrogates as U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text
+    text = text.replace("\0", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def storable_json(value: Any, level: int = 1) -> Any:
-    """A provider's JSON as `JsonStruct` takes it: what is deeper than 25 levels as a JSON string, the character NUL as U+FFFD."""
+    """A provider's JSON as `JsonStruct` takes it: what is deeper than 25 levels as a JSON string, its texts as `storable_text`.
+
+    Numbers that are none (NaN, the infinities) become texts.
+    """
     match value:
         case str():
-            return value.replace("\0", "\ufffd")
+            return storable_text(value)
+        case float() if value - value != 0:
+            return str(value)
         case dict() | list() if level > MAX_STRUCT_DEPTH:
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+            return storable_text(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
         case dict():
-            return {storable_json(key): storable_json(item, level + 1) for key, item in value.items()}
+            return {storable_text(key): storable_json(item, level + 1) for key, item in value.items()}
         case list():
             return [storable_json(item, level + 1) for item in value]
         case _:

@@ -10,7 +10,7 @@ which is understood again when a caller sends it back:
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ from headrace_server.providers.claude_errors import classify_error
 from headrace_server.providers.claude_request import Encoder
 from headrace_server.providers.dialect import HttpFailure, HttpRequest
 from headrace_server.providers.faults import ended_badly, malformed, truncated
+from headrace_server.providers.history import made_id
+from headrace_server.providers.json_values import UNREADABLE
 
 API_VERSION = "2023-06-01"
 
@@ -125,7 +127,8 @@ class _Text(msgspec.Struct):
 
     def grow(self, delta: _Delta, data: bytes) -> Delta | None:
         if delta.type == "citations_delta":
-            self.citations = [*(self.citations or ()), delta.citation]
+            self.citations = self.citations or []
+            self.citations.append(delta.citation)
         return TextDelta(delta.text) if delta.text else None
 
     def end(self) -> list[Delta]:
@@ -164,8 +167,8 @@ class _RedactedThinking(msgspec.Struct):
 
 
 class _ToolUse(msgspec.Struct):
-    id: str
-    name: str
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    id: str | None = None
     input: msgspec.Raw = msgspec.Raw()
     caller: dict[str, Any] | None = None
     position: int = 0
@@ -174,7 +177,7 @@ class _ToolUse(msgspec.Struct):
     def begin(self, position: int) -> list[Delta]:
         self.position = position
         self.is_streamed = False
-        return [ToolCallDelta(position=position, id=self.id, name=self.name)]
+        return [ToolCallDelta(position=position, id=self.id or made_id(), name=self.name)]
 
     def grow(self, delta: _Delta, data: bytes) -> Delta | None:
         if not delta.partial_json:
@@ -198,6 +201,8 @@ class _Foreign:
     def __init__(self, block: dict[str, Any]) -> None:
         self.block = block
         self.input: list[str] = []
+        self.texts: dict[str, list[str]] = {}
+        """Pieces of texts, by field; joined at the end."""
 
     def begin(self, position: int) -> list[Delta]:
         return []
@@ -209,14 +214,16 @@ class _Foreign:
         for name, piece in msgspec.json.decode(data)["delta"].items():
             match self.block.get(name), piece:
                 case str() as text, str() if name != "type":
-                    self.block[name] = text + piece
+                    self.texts.setdefault(name, [text]).append(piece)
                 case list() as items, list():
-                    self.block[name] = items + piece
+                    items += piece
                 case _ if name != "type":
                     self.block[name] = piece
+                    self.texts.pop(name, None)
         return None
 
     def end(self) -> list[Delta]:
+        self.block |= {name: "".join(pieces) for name, pieces in self.texts.items()}
         if text := "".join(self.input):
             try:
                 self.block["input"] = msgspec.json.decode(text)
@@ -273,7 +280,7 @@ class ClaudeDecoder:
         try:
             event = _EVENT.decode(data)
             return self._read(event.type or name, event, data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             if _is_unknown(name, data, self._EVENTS):
                 return ()
             raise malformed(f"an event of the stream is not valid: {error}", data) from None
@@ -320,7 +327,7 @@ class ClaudeDecoder:
             for block in map(_block, message.content):
                 deltas += self._begin(block)
                 deltas += self._end(block)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise malformed(f"the answer is not valid: {error}", body) from None
         self._count(message.usage)
         deltas += self._conclude(message, message.context_management)
@@ -393,6 +400,6 @@ def _is_unknown(name: str, data: bytes, known: frozenset[str]) -> bool:
     """Whether an event that does not fit our struct is of a type that we need not know."""
     try:
         kind = _TYPE.decode(data).type or name
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return bool(kind) and kind not in known and kind != "error"

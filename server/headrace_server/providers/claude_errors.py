@@ -5,13 +5,13 @@ They come as bodies of answers with an error status, and as events inside a stre
 
 import re
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
 from headrace_server.domain.errors import ErrorCode, Fault, Subreason
 from headrace_server.providers.dialect import HttpFailure
 from headrace_server.providers.faults import ErrorBody, Rule, classify
+from headrace_server.providers.json_values import UNREADABLE, Json, text_of
 
 RULES = (
     # What the type alone does not tell, by the message.
@@ -67,28 +67,24 @@ def classify_error(failure: HttpFailure) -> Fault:
 
 def _error_body(data: bytes) -> ErrorBody:
     try:
-        outer = msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        outer = msgspec.json.decode(data, type=Json)
+    except UNREADABLE:
         return ErrorBody()
     error = outer.get("error")
     if isinstance(error, str):
         error = {"message": error}
     if not isinstance(error, dict):
         return ErrorBody()
-    kind, message = _word(error.get("type")), _word(error.get("message"))
+    kind, message = text_of(error.get("type")), text_of(error.get("message"))
     details = error.get("details")
     return ErrorBody(
         type=kind,
-        code=_word(details.get("error_code")) if isinstance(details, dict) else _word(error.get("code")),
+        code=text_of(details.get("error_code")) if isinstance(details, dict) else text_of(error.get("code")),
         message=message,
         param=_param(message) if kind == "invalid_request_error" else "",
-        request_id=_word(outer.get("request_id")),
+        request_id=text_of(outer.get("request_id")),
         details=details,
     )
-
-
-def _word(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _param(message: str) -> str:

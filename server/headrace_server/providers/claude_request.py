@@ -33,6 +33,8 @@ from headrace_server.domain.message import (
 )
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.request import GenerateRequest, JsonObjectFormat, JsonSchemaFormat, ReasoningEffort, Tool, ToolChoiceMode
+from headrace_server.providers.history import CALL_ARGUMENTS, CALL_ID, FOREIGN, INEXPRESSIBLE, OWN_REASONING, REFUSAL, is_openai_made
+from headrace_server.providers.json_values import Json, is_object
 
 DEFAULT_MAX_TOKENS = 4_096
 """For the answer, where the request is silent; a budget for thinking is added."""
@@ -65,8 +67,6 @@ _BETA = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OF_A_BLOCK = frozenset({"citations", "caller"})
 _OF_AN_ANSWER = frozenset({"container", "stop_sequence", "stop_details", "context_management"})
 
-Json = dict[str, Any]
-
 
 class Encoder:
     """Encodes one request when it is made: `body` (all but `stream`) and `betas`, of use only where `violations` is empty."""
@@ -94,9 +94,9 @@ class Encoder:
         if request.temperature is not None and request.temperature > 1:
             self._wrong("temperature", "must be at most 1 for this provider")
         if request.seed is not None:
-            self._wrong("seed", "cannot be expressed in the provider's API")
+            self._wrong("seed", INEXPRESSIBLE)
         if isinstance(request.response_format, JsonObjectFormat):
-            self._wrong("response_format.json_object", "cannot be expressed in the provider's API; json_schema can")
+            self._wrong("response_format.json_object", f"{INEXPRESSIBLE}: json_schema can")
         given = {
             "temperature": request.temperature,
             "top_p": request.top_p,
@@ -175,7 +175,7 @@ class Encoder:
                 case ReasoningPart():
                     blocks.append(self._thinking(part, here))
                 case RefusalPart():
-                    self._wrong(f"{here}.refusal", "cannot be expressed in the provider's API: leave the refused turn out")
+                    self._wrong(f"{here}.refusal", REFUSAL)
                 case ProviderDataPart():
                     self._add_provider_data(blocks, part.provider_data, here)
         return blocks
@@ -192,12 +192,12 @@ class Encoder:
 
     def _tool_use(self, part: ToolCallPart, at: str) -> Json:
         if not part.id:
-            self._wrong(f"{at}.tool_call.id", "must be set for this provider")
+            self._wrong(f"{at}.tool_call.id", CALL_ID)
         if part.signature:
-            self._wrong(f"{at}.tool_call.signature", "was made by another provider, and cannot be expressed in this one's API")
+            self._wrong(f"{at}.tool_call.signature", FOREIGN)
         arguments = part.arguments_json.strip() or "{}"
-        if not _is_object(arguments):
-            self._wrong(f"{at}.tool_call.arguments_json", "must be a JSON object for this provider")
+        if not is_object(arguments):
+            self._wrong(f"{at}.tool_call.arguments_json", CALL_ARGUMENTS)
         # As it came: no number, order or depth is lost.
         return {"type": "tool_use", "id": part.id, "name": part.name, "input": msgspec.Raw(arguments.encode())}
 
@@ -211,11 +211,14 @@ class Encoder:
 
     def _thinking(self, part: ReasoningPart, at: str) -> Json:
         if part.id:
-            self._wrong(f"{at}.reasoning.id", "was made by another provider, and cannot be expressed in this one's API")
+            self._wrong(f"{at}.reasoning.id", FOREIGN)
+        for name, opaque in (("signature", part.signature), ("redacted_data", part.redacted_data)):
+            if is_openai_made(opaque):
+                self._wrong(f"{at}.reasoning.{name}", FOREIGN)
         if part.redacted_data:
             return {"type": "redacted_thinking", "data": part.redacted_data}
         if not part.signature and self._is_anthropic:
-            self._wrong(f"{at}.reasoning.signature", "must be set: this provider takes back only the reasoning that it signed itself")
+            self._wrong(f"{at}.reasoning.signature", OWN_REASONING)
         return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
     def _add_provider_data(self, blocks: list[Json], data: Json, at: str) -> None:
@@ -228,15 +231,7 @@ class Encoder:
             if isinstance(container, dict) and isinstance(container.get("id"), str):
                 self._container = container["id"]
         else:
-            self._wrong(f"{at}.provider_data", "is not a content block of this provider: it has no type")
-
-
-def _is_object(text: str) -> bool:
-    try:
-        msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return False
-    return True
+            self._wrong(f"{at}.provider_data", f"{INEXPRESSIBLE}: a content block must have a type")
 
 
 def _tool(tool: Tool) -> Json:

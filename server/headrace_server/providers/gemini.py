@@ -4,7 +4,6 @@ Thought signatures come out as reasoning without text, right after the text that
 go back the same way. Ids made here for calls that come without one are never sent back.
 """
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,6 @@ from urllib.parse import quote
 import msgspec
 
 from headrace_server.domain.answer import Answer
-from headrace_server.domain.base import MAX_STRUCT_DEPTH
 from headrace_server.domain.errors import ErrorCode, Fault, ProviderFault, ReplaySafety, Violation
 from headrace_server.domain.events import Delta, ProviderDataDelta, ReasoningDelta, TextDelta, ToolCallDelta
 from headrace_server.domain.provider import Provider
@@ -23,7 +21,9 @@ from headrace_server.domain.usage import Usage, UsageSource, clamp
 from headrace_server.providers.dialect import HttpFailure, HttpRequest
 from headrace_server.providers.faults import MAX_MESSAGE, MAX_TEXT, MAX_WORD, clean, empty, ended_badly, malformed, truncated
 from headrace_server.providers.gemini_errors import classify_failure, error_inside
-from headrace_server.providers.gemini_request import ANSWER_METADATA, MADE_ID, RequestWriter
+from headrace_server.providers.gemini_request import ANSWER_METADATA, RequestWriter
+from headrace_server.providers.history import made_id
+from headrace_server.providers.json_values import UNREADABLE
 
 FINISH_REASONS = {
     "STOP": FinishReason.STOP,
@@ -144,7 +144,6 @@ _METADATA = {field.name: field.encode_name for field in msgspec.structs.fields(_
 """What stands beside an answer's parts and is passed on as provider data: the attribute, and the name it goes by."""
 
 _NO_USAGE = _UsageMetadata()
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _response = msgspec.json.Decoder(_Response)
 _responses = msgspec.json.Decoder(list[msgspec.Raw])
@@ -197,7 +196,7 @@ class GeminiDecoder:
             return self._read(body)
         try:
             responses = _responses.decode(body)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise malformed(f"the answer is no JSON: {error}", body) from None
         return [delta for response in responses for delta in self._read(bytes(response))]
 
@@ -245,13 +244,16 @@ class GeminiDecoder:
         )
 
     def _read(self, data: bytes) -> list[Delta]:
-        """Everything is decoded before anything is taken over, so that a broken event leaves no half of itself in the answer."""
         try:
-            response = _response.decode(data)
-            candidates = [candidate for candidate in response.candidates or () if not candidate.index]
-            parts = [_read_part(raw) for c in candidates if c.content is not None for raw in c.content.parts or ()]
-        except _UNREADABLE as error:
+            return self._take(data)
+        except (*UNREADABLE, ValueError) as error:
             raise malformed(f"not a GenerateContentResponse: {error}", data) from None
+
+    def _take(self, data: bytes) -> list[Delta]:
+        """Everything is decoded before anything is taken over, so that a broken event leaves no half of itself in the answer."""
+        response = _response.decode(data)
+        candidates = [candidate for candidate in response.candidates or () if not candidate.index]
+        parts = [_read_part(raw) for c in candidates if c.content is not None for raw in c.content.parts or ()]
         if response.error is not None:
             raise ProviderFault(error_inside(response.error, data))
         self._feedback = response.prompt_feedback or self._feedback
@@ -268,7 +270,7 @@ class GeminiDecoder:
                 self._finish_reason, self._finish_message = candidate.finish_reason, candidate.finish_message or ""
             for field, name in _METADATA.items():
                 if metadata := getattr(candidate, field):
-                    self._add(ProviderDataDelta({name: _shallow(metadata, MAX_STRUCT_DEPTH - 1)}), deltas)
+                    self._add(ProviderDataDelta({name: metadata}), deltas)
         return deltas
 
     def _add_part(self, part: "_Part | dict[str, Any]", deltas: list[Delta]) -> None:
@@ -300,7 +302,7 @@ class GeminiDecoder:
     def _add_call(self, call: _FunctionCall, signature: str, deltas: list[Delta]) -> None:
         delta = ToolCallDelta(
             position=self._calls,
-            id=call.id or MADE_ID + uuid.uuid4().hex,
+            id=call.id or made_id(),
             name=call.name or "",
             arguments_delta=bytes(call.args).decode(),
             signature=signature,
@@ -314,7 +316,7 @@ class GeminiDecoder:
 
 
 def _read_part(raw: msgspec.Raw) -> _Part | dict[str, Any]:
-    """A part of a kind that the API models, or the whole of any other. Raises one of _UNREADABLE."""
+    """A part of a kind that the API models, or the whole of any other. Raises one of UNREADABLE, or ValueError."""
     part = _part.decode(raw)
     if part.function_call is not None:
         if not part.function_call.name:
@@ -326,7 +328,7 @@ def _read_part(raw: msgspec.Raw) -> _Part | dict[str, Any]:
     elif part.text is None:
         whole = _object.decode(raw)
         if whole.keys() - {"text", "thought", "thoughtSignature"}:
-            return {key: _shallow(value, MAX_STRUCT_DEPTH - 1) for key, value in whole.items()}
+            return whole
     return part
 
 
@@ -342,14 +344,3 @@ def _usage(sent: _UsageMetadata, source: UsageSource) -> Usage:
         reasoning_tokens=thoughts,
         source=source,
     )
-
-
-def _shallow(value: Any, levels: int) -> Any:
-    """The same, with whatever is deeper than so many levels as a JSON string."""
-    if not isinstance(value, dict | list):
-        return value
-    if levels == 0:
-        return msgspec.json.encode(value).decode()
-    if isinstance(value, dict):
-        return {key: _shallow(item, levels - 1) for key, item in value.items()}
-    return [_shallow(item, levels - 1) for item in value]

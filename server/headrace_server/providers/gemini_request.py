@@ -34,9 +34,8 @@ from headrace_server.domain.message import (
     ToolResultPart,
 )
 from headrace_server.domain.request import GenerateRequest, JsonObjectFormat, JsonSchemaFormat, ReasoningEffort, ToolChoiceMode
-
-MADE_ID = "call_headrace_"
-"""Begins the id of a call that came without one; such an id is never sent."""
+from headrace_server.providers.history import CALL_ARGUMENTS, FOREIGN, INEXPRESSIBLE, MADE_ID, REFUSAL, is_openai_made
+from headrace_server.providers.json_values import is_object
 
 ANSWER_METADATA = frozenset({"groundingMetadata", "citationMetadata", "urlContextMetadata", "logprobsResult"})
 """What stands beside the parts of an answer. The decoder passes it on as provider data; it is no part, so it does not go back."""
@@ -106,11 +105,11 @@ class RequestWriter:
                     role = "model" if message.role is MessageRole.ASSISTANT else "user"
                     contents += [{"role": role, "parts": parts}] if parts else []
                 elif contents:
-                    self._refuse(f"messages[{i}].role", "Gemini takes system messages before all others only")
+                    self._refuse(f"messages[{i}].role", f"{INEXPRESSIBLE}: it takes system messages before all others only")
                 else:
                     system += parts
         if not contents:
-            self._refuse("messages", "Gemini needs a message that is not a system message")
+            self._refuse("messages", "must hold a message of another role than system")
         self.body["contents"] = contents
         if system:
             self.body["systemInstruction"] = {"parts": system}
@@ -152,17 +151,19 @@ class RequestWriter:
             case ToolResultPart():
                 yield self._result(part, at)
             case ReasoningPart():
+                if is_openai_made(part.signature):
+                    self._refuse(f"{at}.reasoning.signature", FOREIGN)
                 for field in ("redacted_data", "id"):
                     if getattr(part, field):
-                        self._refuse(f"{at}.reasoning.{field}", "belongs to another provider's reasoning")
+                        self._refuse(f"{at}.reasoning.{field}", FOREIGN)
                 if part.text:
                     yield {"text": part.text, "thought": True} | _signature(part.signature)
             case RefusalPart():
-                self._refuse(f"{at}.refusal", "Gemini has no refusals; send it as text")
+                self._refuse(f"{at}.refusal", REFUSAL)
             case ProviderDataPart() if not part.provider_data.keys() <= ANSWER_METADATA:
                 if "type" in part.provider_data:
-                    self._refuse(f"{at}.provider_data", "belongs to another provider: Gemini's parts have no type")
-                yield _whole_numbers(part.provider_data)
+                    self._refuse(f"{at}.provider_data", f"{FOREIGN}: its parts have no type")
+                yield part.provider_data
 
     def _image(self, part: ImagePart, at: str) -> dict[str, Any]:
         if part.data is not None:
@@ -171,16 +172,16 @@ class RequestWriter:
         if inline := _DATA_URI.fullmatch(uri):
             return {"inlineData": {"mimeType": inline[1], "data": inline[2]}}
         if uri.lower().startswith("data:"):
-            self._refuse(f"{at}.image.uri", "a data: address must be in base64 and name its media type")
+            self._refuse(f"{at}.image.uri", "must name its media type and be in base64, as a data address")
         return {"fileData": ({"mimeType": part.media_type} if part.media_type else {}) | {"fileUri": uri}}
 
     def _call(self, part: ToolCallPart, at: str) -> dict[str, Any]:
         self._calls[part.id] = (len(self._calls), part.name)
+        if is_openai_made(part.signature):
+            self._refuse(f"{at}.tool_call.signature", FOREIGN)
         arguments = part.arguments_json or "{}"
-        try:
-            msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            self._refuse(f"{at}.tool_call.arguments_json", "must be a JSON object")
+        if not is_object(arguments):
+            self._refuse(f"{at}.tool_call.arguments_json", CALL_ARGUMENTS)
         return {"functionCall": _id(part.id) | {"name": part.name, "args": msgspec.Raw(arguments.encode())}} | _signature(part.signature)
 
     def _result(self, part: ToolResultPart, at: str) -> dict[str, Any]:
@@ -193,12 +194,11 @@ class RequestWriter:
             if isinstance(picture, ImagePart):
                 pictures.append(self._image(picture, f"{at}.tool_result.content[{k}]"))
                 if "inlineData" not in pictures[-1]:
-                    self._refuse(f"{at}.tool_result.content[{k}].image.uri", "Gemini takes a tool's pictures by their bytes only")
-        values = [
-            _whole_numbers(p.provider_data) if isinstance(p, ProviderDataPart) else p.text
-            for p in part.content
-            if not isinstance(p, ImagePart)
-        ]
+                    self._refuse(
+                        f"{at}.tool_result.content[{k}].image.uri",
+                        f"{INEXPRESSIBLE}: it takes pictures in results of tools by their bytes only",
+                    )
+        values = [p.provider_data if isinstance(p, ProviderDataPart) else p.text for p in part.content if not isinstance(p, ImagePart)]
         output = values[0] if len(values) == 1 else values or ""
         response = output if isinstance(output, dict) and not part.is_error else {"error" if part.is_error else "output": output}
         result = _id(part.tool_call_id) | {"name": name, "response": response}
@@ -208,10 +208,10 @@ class RequestWriter:
 
     def _write_tools(self) -> None:
         tools, choice = self._request.tools, self._request.tool_choice
-        if self._request.parallel_tool_calls is False:
-            self._refuse("parallel_tool_calls", "Gemini cannot be kept from calling several tools at once")
         if not tools:
             return
+        if self._request.parallel_tool_calls is False:
+            self._refuse("parallel_tool_calls", f"{INEXPRESSIBLE}: it cannot be kept from calling several tools at once")
         self.body["tools"] = [
             {
                 "functionDeclarations": [
@@ -263,7 +263,7 @@ class RequestWriter:
         if reasoning is None:
             return None
         if reasoning.effort is not None and reasoning.budget_tokens is not None:
-            self._refuse("reasoning.budget_tokens", "Gemini takes an effort or a budget, not both")
+            self._refuse("reasoning.budget_tokens", f"{INEXPRESSIBLE} beside reasoning.effort")
         if reasoning.effort is ReasoningEffort.NONE:
             return {"thinkingBudget": 0}
         # Also where the caller hides it: that is about chunks, and the result holds it all the same.
@@ -291,7 +291,7 @@ class RequestWriter:
             elif inside == "" and name == "tools":
                 self._add_tools(value, f"{at}.{key}")
             else:
-                into[name] = _whole_numbers(value)
+                into[name] = value
 
     def _add_tools(self, tools: Any, at: str) -> None:
         """Google's own tools, such as googleSearch, beside the functions."""
@@ -301,7 +301,7 @@ class RequestWriter:
         for n, tool in enumerate(tools):
             if any(_camel(key) == "functionDeclarations" for key in tool):
                 self._refuse(f"{at}[{n}].functionDeclarations", "functions are set by the field tools of the request")
-        self.body["tools"] = [*self.body.get("tools", ()), *_whole_numbers(tools)]
+        self.body["tools"] = [*self.body.get("tools", ()), *tools]
 
 
 def _only_results(message: ChatMessage) -> bool:
@@ -319,12 +319,3 @@ def _signature(signature: str) -> dict[str, str]:
 def _camel(key: str) -> str:
     """Google takes field names in either form."""
     return re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match[1].upper(), key)
-
-
-def _whole_numbers(value: Any) -> Any:
-    """JSON from a protobuf Struct, which knows floats only, with whole numbers as integers."""
-    if isinstance(value, dict):
-        return {key: _whole_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_whole_numbers(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value

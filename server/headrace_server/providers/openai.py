@@ -37,6 +37,8 @@ from headrace_server.domain.request import (
 )
 from headrace_server.providers import openai_errors
 from headrace_server.providers.dialect import Decoder, HttpFailure, HttpRequest
+from headrace_server.providers.history import CALL_ID, FOREIGN, INEXPRESSIBLE, is_openai_made
+from headrace_server.providers.json_values import UNREADABLE
 from headrace_server.providers.openai_decoder import FUNCTION_ID, ChatDecoder
 
 Body = dict[str, Any]
@@ -91,8 +93,6 @@ _OUTPUT_ONLY = frozenset(
     ("annotations", "citations", "search_results", "related_questions", "moderation", "images", "executed_tools", "logprobs", "tool_call")
 )
 """What an answer may hold beside its message, and no message of a request takes. It has been delivered, and stays out of the next turn."""
-
-_FOREIGN = "was made by another provider, and cannot be expressed in this one's API"
 
 
 class OpenAIChat:
@@ -164,9 +164,9 @@ class _Encoder:
         }
         body |= {name: value for name, value in settings.items() if value is not None}
         if request.top_k is not None and not self._vendor.top_k:
-            self._refuse("top_k", "this provider has no such setting")
+            self._refuse("top_k", INEXPRESSIBLE)
         if request.reasoning and request.reasoning.budget_tokens is not None:
-            self._refuse("reasoning.budget_tokens", "this API knows reasoning.effort only")
+            self._refuse("reasoning.budget_tokens", f"{INEXPRESSIBLE}: reasoning.effort can")
         if stream:
             body["stream"] = True
             if self._vendor.stream_options:
@@ -192,7 +192,7 @@ class _Encoder:
                     encoded += [self._tool_result(at, part) for at, part in group if isinstance(part, ToolResultPart)]
                 elif message.role == MessageRole.TOOL:
                     for at, _ in group:
-                        self._refuse(f"{at}.provider_data", "this API takes such a part only inside a tool_result")
+                        self._refuse(f"{at}.provider_data", f"{INEXPRESSIBLE}: it takes such a part only inside a tool_result")
                 else:
                     encoded.append({"role": message.role, "content": self._content(group)})
         return encoded
@@ -207,15 +207,15 @@ class _Encoder:
                 content.append({"type": "image_url", "image_url": {"url": self._image(at, part)}})
             elif isinstance(part, ProviderDataPart):
                 if not isinstance(part.provider_data.get("type"), str):
-                    self._refuse(f"{at}.provider_data", "a part of a message's content must say its `type`")
-                content.append(_whole_numbers(part.provider_data))
+                    self._refuse(f"{at}.provider_data", f"{INEXPRESSIBLE}: a part of a message must have a type")
+                content.append(part.provider_data)
         if not content:
             return ""
         return content[0]["text"] if len(content) == 1 and content[0].keys() == {"type", "text"} else content
 
     def _image(self, at: str, image: ImagePart) -> str:
         if image.media_type and not image.media_type.startswith("image/"):
-            self._refuse(f"{at}.image.media_type", "this API takes pictures only")
+            self._refuse(f"{at}.image.media_type", f"{INEXPRESSIBLE}: it takes pictures only")
         if image.uri is None:
             return f"data:{image.media_type};base64,{msgspec.json.encode(image.data)[1:-1].decode()}"
         if not image.uri.lower().startswith(("https://", "http://", "data:")):
@@ -225,7 +225,7 @@ class _Encoder:
     def _tool_result(self, at: str, result: ToolResultPart) -> Body:
         for k, part in enumerate(result.content):
             if isinstance(part, ImagePart):
-                self._refuse(f"{at}.tool_result.content[{k}].image", "this API takes no pictures in results of tools")
+                self._refuse(f"{at}.tool_result.content[{k}].image", f"{INEXPRESSIBLE}: it takes no pictures in results of tools")
         content = self._content((f"{at}.tool_result.content[{k}]", part) for k, part in enumerate(result.content))
         if result.is_error:
             # The API has no flag for it: the model is told in words.
@@ -255,12 +255,14 @@ class _Encoder:
         return message
 
     def _tool_call(self, at: str, call: ToolCallPart) -> Body:
+        if not call.id:
+            self._refuse(f"{at}.tool_call.id", CALL_ID)
         function = {"name": call.name, "arguments": call.arguments_json or "{}"}
         encoded: Body = {"id": call.id, "type": "function", "function": function}
         if call.signature:
             extra = _detail(call.signature)
             if extra is None or not self._vendor.reasoning:
-                self._refuse(f"{at}.tool_call.signature", _FOREIGN)
+                self._refuse(f"{at}.tool_call.signature", FOREIGN)
             encoded["extra_content"] = extra
         return encoded
 
@@ -273,7 +275,7 @@ class _Encoder:
                 if isinstance(value, dict) and "id" in value:
                     message[name] = {"id": value["id"]}
             elif name not in _OUTPUT_ONLY:
-                self._refuse(f"{at}.provider_data", f"this API knows no `{name}` in a message")
+                self._refuse(f"{at}.provider_data", f"{INEXPRESSIBLE}: it knows no `{name}` in a message")
 
     def _reasoning(self, parts: Sequence[tuple[str, ReasoningPart]], message: Body) -> None:
         """Reasoning goes back in the form in which the vendor sends it, with the details that the decoder kept as JSON."""
@@ -282,12 +284,12 @@ class _Encoder:
         fields = self._vendor.reasoning
         if not fields:
             for at, _ in parts:
-                self._refuse(f"{at}.reasoning", "this provider takes no reasoning back")
+                self._refuse(f"{at}.reasoning", f"{INEXPRESSIBLE}: it takes no reasoning back")
             return
         for at, part in parts:
             for name, opaque in (("signature", part.signature), ("redacted_data", part.redacted_data), ("id", part.id)):
                 if opaque and not ("reasoning_details" in fields and _detail(opaque)):
-                    self._refuse(f"{at}.reasoning.{name}", _FOREIGN)
+                    self._refuse(f"{at}.reasoning.{name}", FOREIGN)
         text = "".join(part.text for _, part in parts)
         if fields == ("reasoning_details",) or any(part.signature or part.redacted_data for _, part in parts):
             message["reasoning_details"] = [_reasoning_detail(part) for _, part in parts]
@@ -302,12 +304,13 @@ class _Encoder:
 
     def _options(self, request: GenerateRequest, body: Body) -> None:
         """Lay provider_options over the body: what the API does not model, and its rarer values of what it does."""
-        for name, value in _whole_numbers(request.provider_options).items():
+        options: Body = request.provider_options
+        for name, value in options.items():
             at = f"provider_options.{name}"
             if name in _MODELLED or (name in ("max_tokens", "max_completion_tokens") and not self._may_rename(name, request)):
                 self._refuse(at, f"is set by {_MODELLED.get(name, 'max_tokens')}")
             elif name == "stream":
-                self._refuse(at, "is decided by the RPC")
+                self._refuse(at, "is set by the choice between Generate and StreamGenerate")
             elif name == "n" and value != 1:
                 self._refuse(at, "a generation has one choice")
             elif name == "stream_options" and (not isinstance(value, dict) or "include_usage" in value):
@@ -337,11 +340,11 @@ def _reasoning_detail(part: ReasoningPart) -> Body:
 
 def _detail(opaque: str) -> Body | None:
     """The JSON object that the decoder put into a signature or into encrypted data; None for those of another dialect."""
-    if not opaque.startswith("{"):
+    if not is_openai_made(opaque):
         return None
     try:
         value = msgspec.json.decode(opaque)
-    except openai_errors.UNREADABLE:
+    except UNREADABLE:
         return None
     return value if isinstance(value, dict) else None
 
@@ -371,12 +374,3 @@ def _response_format(format: ResponseFormat) -> Body:
 
 def _hosted(tools: Any) -> bool:
     return isinstance(tools, list) and all(isinstance(tool, dict) and tool.get("type") not in (None, "function") for tool in tools)
-
-
-def _whole_numbers(value: Any) -> Any:
-    """A Struct has floating-point numbers only; those that are whole go out as integers."""
-    if isinstance(value, dict):
-        return {name: _whole_numbers(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_whole_numbers(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value

@@ -5,24 +5,22 @@ A chunk of a stream and a whole answer have one form but for a name (`delta`, `m
 
 from collections.abc import Iterable, Sequence
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
 from headrace_server.domain.answer import Answer
-from headrace_server.domain.base import MAX_STRUCT_DEPTH
 from headrace_server.domain.errors import ProviderFault
 from headrace_server.domain.events import Delta, ProviderDataDelta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from headrace_server.domain.result import FinishReason
 from headrace_server.domain.usage import Usage, UsageSource, clamp
 from headrace_server.providers import faults
 from headrace_server.providers.faults import ErrorBody
-from headrace_server.providers.openai_errors import UNREADABLE, error_inside, read_error
+from headrace_server.providers.history import MADE_ID, made_id
+from headrace_server.providers.json_values import UNREADABLE, compact
+from headrace_server.providers.openai_errors import error_inside, read_error
 
-MADE_ID = "call_headrace_"
-"""How ids begin that were made here, for calls to which the provider gave none."""
 FUNCTION_ID = MADE_ID + "function_"
-"""The same for OpenAI's first form of a call, `function_call`, which has no id at all."""
+"""How ids begin that were made for OpenAI's first form of a call, `function_call`, which has no id at all."""
 
 FINISH_REASONS = {
     "stop": FinishReason.STOP,
@@ -98,6 +96,7 @@ class _Piece(msgspec.Struct):
 
 _chunk = msgspec.json.Decoder(_Chunk).decode
 _piece = msgspec.json.Decoder(_Piece).decode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class ChatDecoder:
@@ -109,6 +108,8 @@ class ChatDecoder:
         self._failed: ProviderFault | None = None
         self._refused = False
         self._calls: list[_Call] = []
+        self._by_id: dict[str, _Call] = {}
+        self._begun = 0
         self._at: dict[int, _Call] = {}  # the call that the provider's index means now
         self._detail: dict[str, Any] | None = None
         self._passed_on: dict[str, Any] = {}
@@ -154,6 +155,8 @@ class ChatDecoder:
         reason = FINISH_REASONS.get(native)
         if reason is None:
             raise faults.ended_badly(native)
+        if any(call.position is None for call in self._calls):
+            raise faults.malformed("a tool call without a name")
         if reason is FinishReason.TOOL_CALLS and answer.is_empty:
             raise faults.empty("the answer ended for tool calls, but holds none")
         if reason is FinishReason.STOP and answer.has_tool_calls:
@@ -228,7 +231,7 @@ class ChatDecoder:
                 text = thinking if isinstance(thinking, str) else "".join(inner.text or "" for inner in thinking or ())
                 deltas.append(ReasoningDelta(text=text))
             else:
-                deltas.append(ProviderDataDelta(_shallow(msgspec.json.decode(raw), MAX_STRUCT_DEPTH)))
+                deltas.append(ProviderDataDelta(_object(raw)))
 
     # ---------------------------------------------------------------- tool calls
 
@@ -237,8 +240,13 @@ class ChatDecoder:
             if piece.custom:
                 deltas.append(_data("tool_call", {"id": piece.id or "", "custom": piece.custom}))
             return
-        call = self._call(piece)
-        deltas.append(call.delta(piece.id or "", piece.function, _signature(piece.extra_content)))
+        self._grow(self._call(piece), piece.function, _signature(piece.extra_content), deltas)
+
+    def _grow(self, call: "_Call", function: _Function, signature: str, deltas: list[Delta]) -> None:
+        """Pass on a piece of a call. What comes before the call's name waits for it."""
+        if (delta := call.take(function, signature, self._begun)) is not None:
+            self._begun += bool(delta.id)
+            deltas.append(delta)
 
     def _call(self, piece: _ToolCall) -> "_Call":
         """The call that a piece belongs to.
@@ -248,20 +256,21 @@ class ChatDecoder:
         """
         known = self._at.get(piece.index) if piece.index is not None else None
         if known is None and piece.index is None and self._calls:
-            same = next((call for call in self._calls if piece.id and call.id == piece.id), None)
+            same = self._by_id.get(piece.id) if piece.id else None
             names = piece.function is not None and bool(piece.function.name)
             known = same or (None if names else self._calls[-1])
         if known is None or (piece.id and known.id != piece.id and piece.function is not None and piece.function.name):
-            known = _Call(len(self._calls), piece.id or f"{MADE_ID}{uuid4().hex}")
+            known = _Call(piece.id or made_id())
             self._calls.append(known)
+            self._by_id.setdefault(known.id, known)
         if piece.index is not None:
             self._at[piece.index] = known
         return known
 
     def _function_call(self, function: _Function, deltas: list[Delta]) -> None:
         if not self._calls:
-            self._calls.append(_Call(0, f"{FUNCTION_ID}{uuid4().hex}"))
-        deltas.append(self._calls[0].delta("", function, ""))
+            self._calls.append(_Call(made_id().replace(MADE_ID, FUNCTION_ID)))
+        self._grow(self._calls[0], function, "", deltas)
 
     # ---------------------------------------------------------------- reasoning with details (OpenRouter)
 
@@ -279,19 +288,20 @@ class ChatDecoder:
                 self._close_detail(deltas)
                 if text:
                     deltas.append(ReasoningDelta(text=text))
-                deltas.append(ReasoningDelta(redacted_data=_compact(detail)))
+                deltas.append(ReasoningDelta(redacted_data=compact(detail)))
                 continue
             rest = {key: value for key, value in detail.items() if key not in ("text", "summary") and value is not None}
             if self._detail is not None and (rest.get("type"), rest.get("index")) != (self._detail.get("type"), self._detail.get("index")):
                 self._close_detail(deltas)
-            self._detail = {**(self._detail or {}), **rest}
+            self._detail = self._detail or {}
+            self._detail |= rest
             if text:
                 deltas.append(ReasoningDelta(text=text))
 
     def _close_detail(self, deltas: list[Delta]) -> None:
         detail, self._detail = self._detail, None
         if detail is not None and (detail.get("signature") or detail.get("type") != "reasoning.text"):
-            deltas.append(ReasoningDelta(signature=_compact(detail)))
+            deltas.append(ReasoningDelta(signature=compact(detail)))
 
     # ---------------------------------------------------------------- the rest
 
@@ -319,37 +329,47 @@ class ChatDecoder:
 
 
 class _Call:
-    """A tool call under way."""
+    """A tool call under way. It begins, and has a position, when its name is known."""
 
-    __slots__ = ("_begun", "_name", "id", "position")
+    __slots__ = ("_arguments", "_name", "_signature", "id", "position")
 
-    def __init__(self, position: int, id: str) -> None:
-        self.position = position
+    def __init__(self, id: str) -> None:
         self.id = id
+        self.position: int | None = None
         self._name = ""
-        self._begun = False
+        self._arguments: list[str] = []  # these two wait for the name
+        self._signature: list[str] = []
 
-    def delta(self, id: str, function: _Function, signature: str) -> ToolCallDelta:
-        """A piece of it. Id and name go out once, though some servers repeat them."""
+    def take(self, function: _Function, signature: str, position: int) -> ToolCallDelta | None:
+        """A piece of it, as it is passed on; None while there is no name. `position` is what it gets if it begins now.
+
+        Id and name go out once, though some servers repeat them.
+        """
         name = function.name or ""
-        if self._name and name == self._name:
+        if name == self._name:
             name = ""
         self._name += name
         arguments = function.arguments
-        delta = ToolCallDelta(
-            position=self.position,
-            id="" if self._begun else self.id,
+        text = arguments if isinstance(arguments, str) else compact(arguments) if arguments is not None else ""
+        if not self._name:
+            self._arguments.append(text)
+            self._signature.append(signature)
+            return None
+        if self.position is not None:
+            return ToolCallDelta(position=self.position, name=name, arguments_delta=text, signature=signature)
+        self.position = position
+        return ToolCallDelta(
+            position=position,
+            id=self.id,
             name=name,
-            arguments_delta=arguments if isinstance(arguments, str) else _compact(arguments) if arguments is not None else "",
-            signature=signature,
+            arguments_delta="".join(self._arguments) + text,
+            signature="".join(self._signature) + signature,
         )
-        self._begun = True
-        return delta
 
 
 def _signature(extra_content: Any) -> str:
     """Google's thought signature on a call, with the object around it: that is the form in which it goes back."""
-    return _compact(extra_content) if isinstance(extra_content, dict) and extra_content else ""
+    return compact(extra_content) if isinstance(extra_content, dict) and extra_content else ""
 
 
 def _detail_text(detail: dict[str, Any]) -> str:
@@ -358,22 +378,7 @@ def _detail_text(detail: dict[str, Any]) -> str:
 
 
 def _data(name: str, value: Any) -> ProviderDataDelta:
-    return ProviderDataDelta({name: _shallow(value, MAX_STRUCT_DEPTH - 1)})
-
-
-def _shallow(value: Any, levels: int) -> Any:
-    """The same, with whatever is deeper than so many levels as a JSON string."""
-    if not isinstance(value, dict | list):
-        return value
-    if levels == 0:
-        return _compact(value)
-    if isinstance(value, dict):
-        return {key: _shallow(item, levels - 1) for key, item in value.items()}
-    return [_shallow(item, levels - 1) for item in value]
-
-
-def _compact(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    return ProviderDataDelta({name: value})
 
 
 def _usage(usage: Any, x_groq: Any) -> Usage | None:

@@ -9,9 +9,7 @@ from headrace_server.domain.errors import ErrorCode, Fault, Subreason
 from headrace_server.providers import faults
 from headrace_server.providers.dialect import HttpFailure
 from headrace_server.providers.faults import ErrorBody, Rule
-
-UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
-"""What reading bytes as JSON may raise."""
+from headrace_server.providers.json_values import UNREADABLE, compact
 
 # The first row that matches wins: codes, types and words first, statuses last. In the comments the rows of OpenAI itself are
 # numbered as in the error table of the design; the others are as the vendors named answer.
@@ -177,4 +175,4 @@ def _message(value: Any) -> tuple[str, str]:
 def _text(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
-    return msgspec.json.encode(value).decode()
+    return compact(value)

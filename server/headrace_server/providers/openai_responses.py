@@ -44,7 +44,9 @@ from headrace_server.domain.request import (
 )
 from headrace_server.providers import openai_errors
 from headrace_server.providers.dialect import HttpFailure, HttpRequest
-from headrace_server.providers.openai_responses_decoder import RAW, Json, ResponsesDecoder, about_call
+from headrace_server.providers.history import CALL_ID, FOREIGN, INEXPRESSIBLE, OWN_REASONING
+from headrace_server.providers.json_values import Json
+from headrace_server.providers.openai_responses_decoder import RAW, ResponsesDecoder, about_call
 
 _ENCRYPTED = "reasoning.encrypted_content"
 
@@ -62,7 +64,6 @@ _MODELLED = {
 
 _OF_A_TEXT = frozenset(("annotations", "logprobs"))
 _OF_A_MESSAGE = frozenset(("id", "phase", "status"))
-_FOREIGN = "was made by another provider, and cannot be expressed in this one's API"
 
 
 class OpenAIResponses:
@@ -116,9 +117,9 @@ class _Encoder:
         unknown = {"top_k": request.top_k, "seed": request.seed, "stop_sequences": request.stop_sequences or None}
         for name, value in unknown.items():
             if value is not None:
-                self._wrong(name, "cannot be expressed in the Responses API; a server that knows more takes it in provider_options")
+                self._wrong(name, f"{INEXPRESSIBLE}; a server that knows more takes it in provider_options")
         if request.reasoning and request.reasoning.budget_tokens is not None:
-            self._wrong("reasoning.budget_tokens", "this API knows reasoning.effort only")
+            self._wrong("reasoning.budget_tokens", f"{INEXPRESSIBLE}: reasoning.effort can")
         settings = {
             "max_output_tokens": request.max_tokens,
             "temperature": request.temperature,
@@ -132,7 +133,8 @@ class _Encoder:
 
     def _options(self, request: GenerateRequest) -> None:
         """Lay provider_options over the body: what the API does not model, and its rarer values of what it does."""
-        for name, value in _whole_numbers(request.provider_options).items():
+        options: Json = request.provider_options
+        for name, value in options.items():
             at, mine = f"provider_options.{name}", self.body.get(name)
             if name in _MODELLED:
                 self._wrong(at, f"is set by {_MODELLED[name]}")
@@ -197,7 +199,7 @@ class _Turn:
             case ReasoningPart():
                 self._add_reasoning(part, at)
             case ProviderDataPart():
-                self._add_provider_data(_whole_numbers(part.provider_data), at)
+                self._add_provider_data(part.provider_data, at)
 
     def _add_item(self, item: Json) -> None:
         self._end_message({})
@@ -222,7 +224,7 @@ class _Turn:
 
     def _image(self, image: ImagePart, at: str) -> Json:
         if image.media_type and not image.media_type.startswith("image/"):
-            self._wrong(f"{at}.image.media_type", "this API takes pictures only")
+            self._wrong(f"{at}.image.media_type", f"{INEXPRESSIBLE}: it takes pictures only")
         if image.uri is None:
             url = f"data:{image.media_type};base64,{msgspec.json.encode(image.data)[1:-1].decode()}"
         else:
@@ -233,10 +235,10 @@ class _Turn:
 
     def _call(self, call: ToolCallPart, at: str) -> Json:
         if not call.id:
-            self._wrong(f"{at}.tool_call.id", "must be set for this provider")
+            self._wrong(f"{at}.tool_call.id", CALL_ID)
         about = about_call(call.signature)
         if call.signature and not about:
-            self._wrong(f"{at}.tool_call.signature", _FOREIGN)
+            self._wrong(f"{at}.tool_call.signature", FOREIGN)
         return {"type": "function_call", **about, "call_id": call.id, "name": call.name, "arguments": call.arguments_json or "{}"}
 
     def _result(self, result: ToolResultPart, at: str) -> Json:
@@ -250,8 +252,8 @@ class _Turn:
                     output.append(self._image(part, here))
                 case ProviderDataPart():
                     if not _is_content(part.provider_data):
-                        self._wrong(f"{here}.provider_data", "is no content of this API: its type must be input_text, input_file, …")
-                    output.append(_whole_numbers(part.provider_data))
+                        self._wrong(f"{here}.provider_data", f"{INEXPRESSIBLE}: its type must be input_text, input_file, …")
+                    output.append(part.provider_data)
         if result.is_error:
             output = [{"type": "input_text", "text": "Error: "}, *output]
         is_plain = len(result.content) <= 1 and all(part["type"] == "input_text" and part.keys() == {"type", "text"} for part in output)
@@ -261,9 +263,9 @@ class _Turn:
     def _add_reasoning(self, part: ReasoningPart, at: str) -> None:
         """Parts of one id are one item, which stands where the first of them stood."""
         if part.signature not in ("", RAW):
-            self._wrong(f"{at}.reasoning.signature", _FOREIGN)
+            self._wrong(f"{at}.reasoning.signature", FOREIGN)
         if not part.id and part.signature != RAW:
-            self._wrong(f"{at}.reasoning.id", "must be set: this API takes back only reasoning of its own")
+            self._wrong(f"{at}.reasoning.id", OWN_REASONING)
         item = self._reasoning.get(part.id) if part.id else None
         if item is None:
             item = self._reasoning[part.id] = {"type": "reasoning", **({"id": part.id} if part.id else {}), "summary": []}
@@ -279,7 +281,7 @@ class _Turn:
         content = self._content
         if _is_content(data):
             if self._role is MessageRole.TOOL:
-                self._wrong(f"{at}.provider_data", "this API takes such a part only inside a tool_result")
+                self._wrong(f"{at}.provider_data", f"{INEXPRESSIBLE}: it takes such a part only inside a tool_result")
             content.append(data)
         elif isinstance(data.get("type"), str):
             self._add_item(data)
@@ -288,7 +290,7 @@ class _Turn:
         elif data.keys() & _OF_A_MESSAGE and self._role is MessageRole.ASSISTANT:
             self._end_message(data)
         else:
-            self._wrong(f"{at}.provider_data", "is neither an item nor content of this API: it has no type")
+            self._wrong(f"{at}.provider_data", f"{INEXPRESSIBLE}: an item or a part of a message must have a type")
 
 
 def _is_instruction(message: ChatMessage) -> bool:
@@ -332,12 +334,3 @@ def _reasoning(reasoning: ReasoningConfig | None) -> Json:
         return {"reasoning": {"effort": reasoning.effort}}
     summary = {} if reasoning.hide else {"summary": "auto"}
     return {"reasoning": {"effort": reasoning.effort, **summary}, "store": False, "include": [_ENCRYPTED]}
-
-
-def _whole_numbers(value: Any) -> Any:
-    """A Struct has floating-point numbers only; those that are whole go out as integers."""
-    if isinstance(value, dict):
-        return {name: _whole_numbers(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_whole_numbers(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -26,10 +25,9 @@ from headrace_server.domain.events import Delta, ProviderDataDelta, ReasoningDel
 from headrace_server.domain.result import FinishReason
 from headrace_server.domain.usage import Usage, UsageSource, clamp
 from headrace_server.providers.faults import ErrorBody, empty, ended_badly, malformed, truncated
-from headrace_server.providers.openai_decoder import MADE_ID
-from headrace_server.providers.openai_errors import UNREADABLE, error_inside, read_error
-
-Json = dict[str, Any]
+from headrace_server.providers.history import made_id
+from headrace_server.providers.json_values import UNREADABLE, Json, compact, text_of
+from headrace_server.providers.openai_errors import error_inside, read_error
 
 RAW = '{"type":"reasoning_text"}'
 """Signature of a part that holds raw reasoning, which goes back as `content`; any other text of reasoning is a `summary`."""
@@ -72,6 +70,9 @@ _READ = frozenset(
     )
 )
 """Types of events that are read; all others repeat what these say, or are about work under way."""
+
+_MOST_ENDS = 3
+"""How often the end of an item is listened to: each time, all of its parts are looked at."""
 
 _CALLERS_TOOLS = frozenset(("custom_tool_call", "computer_call", "local_shell_call", "apply_patch_call"))
 """Items that the API does not model and that, like a function call, wait for the caller to run something."""
@@ -122,20 +123,24 @@ _item = msgspec.json.Decoder(Json).decode
 class _Part:
     """A text inside an item, or the arguments of a call: what of it has been said."""
 
-    __slots__ = ("_said", "about", "is_closed", "kind")
+    __slots__ = ("_length", "_said", "about", "is_closed", "kind")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.about: Json = {}  # what will follow the text: annotations, logprobs
         self.is_closed = False
         self._said: list[str] = []
+        self._length = 0
 
     def say(self, piece: str) -> None:
         """Remember a piece."""
         self._said.append(piece)
+        self._length += len(piece)
 
     def rest(self, whole: str) -> str:
         """What of the whole text no piece has said; nothing where the pieces said something else."""
+        if len(whole) <= self._length:
+            return ""
         said = "".join(self._said)
         return whole[len(said) :] if whole.startswith(said) else ""
 
@@ -143,14 +148,14 @@ class _Part:
 class _Item:
     """An item of the answer, under way or done."""
 
-    __slots__ = ("arguments", "has_spoken", "id", "is_done", "parts", "position", "type")
+    __slots__ = ("arguments", "ends", "has_spoken", "id", "parts", "position", "type")
 
     def __init__(self, type: str, id: str) -> None:
         self.type = type
         self.id = id
         self.parts: dict[tuple[str, int], _Part] = {}
         self.has_spoken = False
-        self.is_done = False
+        self.ends = 0  # how often its end has been told
         self.arguments = _Part("arguments")
         self.position = -1  # of a function call, once it has begun
 
@@ -166,7 +171,7 @@ class _Item:
 
         Where as many are known as are told, their order counts, else their number: some servers number the pieces from 1.
         """
-        told = [(_text(part.get("type")), part) for part in _list(whole)]
+        told = [(text_of(part.get("type")), part) for part in _list(whole)]
         totals, ranks = Counter(kind for kind, _ in told), Counter[str]()
         known = {kind: sorted(number for of_kind, number in self.parts if of_kind == kind) for kind in totals if kind in _HOLDERS}
         for kind, part in told:
@@ -190,6 +195,7 @@ class ResponsesDecoder:
         self._items: dict[int, _Item] = {}  # by output_index
         self._by_id: dict[str, _Item] = {}
         self._open: _Part | None = None  # the text that grows now
+        self._open_item: _Item | None = None  # and what it belongs to
         self._deltas: list[Delta] = []  # of the event that is being read
         self._calls = 0
         self._has_reasoned = False
@@ -275,7 +281,7 @@ class ResponsesDecoder:
             case "response.output_text.done" if event.logprobs:
                 self._about(event)["logprobs"] = msgspec.json.decode(event.logprobs)
             case _ if kind in _PART_ENDS:
-                item, part_kind = self._items.get(index), _text(event.part.get("type")) if event.part else ""
+                item, part_kind = self._items.get(index), text_of(event.part.get("type")) if event.part else ""
                 if item is not None and event.part is not None and item.type == _HOLDERS.get(part_kind):
                     self._end_part(item, item.part(part_kind, event.number(part_kind)), event.part)
             case _ if kind in _ENDS:
@@ -313,7 +319,7 @@ class ResponsesDecoder:
             self._end_item(self._known(told, index) or self._begin_item(told), told, data)
         self._has_ended = True
         details = response.incomplete_details
-        reason = _text(details.get("reason")) if status == "incomplete" and isinstance(details, dict) else ""
+        reason = text_of(details.get("reason")) if status == "incomplete" and isinstance(details, dict) else ""
         self.answer.native_finish_reason = reason or status
 
     # ---------------------------------------------------------------- items
@@ -324,23 +330,25 @@ class ResponsesDecoder:
 
     def _known(self, told: Json, index: int) -> _Item | None:
         """The item that is told once more: by its id, else by its number. Some servers number in two ways, others change the ids."""
-        item = self._by_id.get(_text(told.get("id"))) or self._items.get(index)
+        item = self._by_id.get(text_of(told.get("id"))) or self._items.get(index)
         return item if item is not None and item.type == told.get("type") else None
 
     def _begin_item(self, told: Json) -> _Item:
         self._leave()
-        item = _Item(_text(told.get("type")), _text(told.get("id")))
+        item = _Item(text_of(told.get("type")), text_of(told.get("id")))
         if item.id:
             self._by_id[item.id] = item
         self._has_reasoned = self._has_reasoned or item.type == "reasoning"
-        if item.type == "function_call" and told.get("name"):
+        if item.type == "function_call" and text_of(told.get("name")):
             item.position, self._calls = self._calls, self._calls + 1
-            call_id = _text(told.get("call_id")) or item.id or f"{MADE_ID}{uuid4().hex}"
-            self._say(ToolCallDelta(position=item.position, id=call_id, name=_text(told["name"])))
+            call_id = text_of(told.get("call_id")) or item.id or made_id()
+            self._say(ToolCallDelta(position=item.position, id=call_id, name=told["name"]))
         return item
 
     def _end_item(self, item: _Item, told: Json, data: bytes) -> None:
         """An item is done. It may be told twice, at its own end and at the answer's: then all but a missing rest has been said."""
+        if item.ends >= _MOST_ENDS:
+            return
         match item.type:
             case "message":
                 self._end_message(item, told)
@@ -350,25 +358,25 @@ class ResponsesDecoder:
                 if item.position < 0:
                     raise malformed("a call of a function without its name", data)
                 self._end_call(item, told)
-            case _ if not item.is_done:
+            case _ if not item.ends:
                 self._is_asking = self._is_asking or item.type in _CALLERS_TOOLS
                 self._say(ProviderDataDelta(told))
-        if self._open in item.parts.values():
+        if self._open_item is item:
             self._leave()
-        item.is_done = True
+        item.ends += 1
 
     def _end_message(self, item: _Item, told: Json) -> None:
         for part, whole in item.retold(told.get("content")):
             if part is not None:
                 self._end_part(item, part, whole)
-            elif not item.is_done:
+            elif not item.ends:
                 item.has_spoken = True
                 self._say(ProviderDataDelta(whole))
         about = {name: value for name, value in told.items() if name not in ("type", "role", "content") and value is not None}
         if about.get("status") == "completed":
             del about["status"]
         is_telling = len(about) > 1 or "id" not in about or self._has_reasoned
-        if about and is_telling and item.has_spoken and not item.is_done:
+        if about and is_telling and item.has_spoken and not item.ends:
             self._leave()
             self._say(ProviderDataDelta(about))
 
@@ -376,21 +384,21 @@ class ResponsesDecoder:
         for part, whole in (*item.retold(told.get("summary")), *item.retold(told.get("content"))):
             if part is not None:
                 self._end_part(item, part, whole)
-        if item.is_done:
+        if item.ends:
             return
         # What the item's beginning says of its encrypted content may be incomplete: its end counts.
-        encrypted = _text(told.get("encrypted_content"))
+        encrypted = text_of(told.get("encrypted_content"))
         if encrypted or (item.id and not item.has_spoken):
             self._leave()
             self._say(ReasoningDelta(redacted_data=encrypted, id=item.id))
 
     def _end_call(self, item: _Item, told: Json) -> None:
         arguments = told.get("arguments")
-        whole = arguments if isinstance(arguments, str) else "" if arguments is None else _compact(arguments)
+        whole = arguments if isinstance(arguments, str) else "" if arguments is None else compact(arguments)
         self._grow_arguments(item, item.arguments.rest(whole))
         known = ("type", "status", "call_id", "name", "arguments")
         more = {name: value for name, value in told.items() if name not in known and value is not None}
-        if not item.is_done and (signature := call_signature(more)):
+        if not item.ends and (signature := call_signature(more)):
             self._say(ToolCallDelta(position=item.position, signature=signature))
 
     # ---------------------------------------------------------------- texts
@@ -409,7 +417,7 @@ class ResponsesDecoder:
         begins = part is not self._open
         if begins:
             self._leave()
-            self._open = part
+            self._open, self._open_item = part, item
         part.say(piece)
         item.has_spoken = True
         if part.kind == "output_text":
@@ -427,7 +435,7 @@ class ResponsesDecoder:
 
     def _end_part(self, item: _Item, part: _Part, told: Json) -> None:
         """A text is done: what of it is missing, and what is said about it."""
-        whole = _text(told.get("refusal" if part.kind == "refusal" else "text"))
+        whole = text_of(told.get("refusal" if part.kind == "refusal" else "text"))
         if rest := part.rest(whole):
             self._grow(item, part, rest)
         if part.kind == "output_text" and not part.is_closed:
@@ -440,7 +448,7 @@ class ResponsesDecoder:
 
     def _leave(self) -> None:
         """What comes next is another part of the answer."""
-        part, self._open = self._open, None
+        part, self._open, self._open_item = self._open, None, None
         if part is not None:
             if part.kind == "reasoning_text":
                 self._say(ReasoningDelta(signature=RAW))
@@ -479,16 +487,8 @@ def _fault(data: bytes, body: ErrorBody) -> ProviderFault:
     return ProviderFault(error_inside(data, body))
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
 def _list(value: Any) -> list[Json]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _compact(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _usage(usage: Any) -> Usage | None:
