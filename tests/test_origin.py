@@ -105,7 +105,10 @@ def test_rpcs_that_are_not_yet_there_are_not() -> None:
     for service, rpc in named:
         stem = service.removesuffix("Service").lower()
         assert is_there(f"proto/headrace/v1/{stem}_service.proto", rpc)
-        assert not is_there(f"rpc/{stem}_service.py", f"{service.removesuffix('Service')}Servicer.{rpc}"), f"{rpc} is there by now"
+        servicer = f"{service.removesuffix('Service')}Servicer"
+        assert not is_there(f"rpc/{stem}_service.py", f"{servicer}.{rpc}"), (
+            f"{rpc} is there by now: name its code and test in docs/origin.md"
+        )
 
 
 def test_every_event_of_the_machine_stands_in_the_table_of_events() -> None:

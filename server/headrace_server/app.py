@@ -14,22 +14,27 @@ from pathlib import Path
 from headrace_server.catalog import Catalog
 from headrace_server.config import Settings, environment_keys
 from headrace_server.domain.errors import HeadraceError
+from headrace_server.domain.events import StreamChunk
 from headrace_server.domain.ports import Store
 from headrace_server.domain.provider import Dialect
 from headrace_server.domain.record import LogRow
 from headrace_server.domain.result import GenerationResult
 from headrace_server.engine import Engine, EngineSettings
+from headrace_server.keeper import without_gaps
 from headrace_server.prices import Prices
 from headrace_server.providers.http import make_client
 from headrace_server.providers.registry import DIALECTS, dialect_for
 from headrace_server.providers.upstream import HttpUpstream
 from headrace_server.replay import salvage
+from headrace_server.rpc.analytics_service import AnalyticsServicer
 from headrace_server.rpc.codec_event import StoredEvents
 from headrace_server.rpc.generation_service import GenerationServicer
 from headrace_server.rpc.listener import Listener, ListenerSettings
 from headrace_server.rpc.provider_service import ProviderServicer
 from headrace_server.rpc.request_service import RequestServicer
 from headrace_server.security.keyring import KeyRing
+from headrace_server.store.check import check
+from headrace_server.store.retention import Retention, prune
 from headrace_server.store.sqlite import Durability
 from headrace_server.store.url import open_url, sqlite_path
 from headrace_server.telemetry.request import Telemetry
@@ -43,6 +48,8 @@ HEALTH_INTERVAL = 1.0
 """Seconds between two looks at the store."""
 SWEEP_INTERVAL = 15.0
 """Seconds between two looks for the requests of dead processes."""
+PRUNE_INTERVAL = 60.0
+"""Seconds between two looks for what has been kept long enough."""
 LAST_WORDS = 1.0
 """Seconds that finished RPCs get to send their status at shutdown."""
 
@@ -115,6 +122,7 @@ async def running(settings: Settings) -> AsyncIterator[App]:
                 total_timeout=round(settings.default_total_timeout * 1000),
                 progress_timeout=round(settings.progress_timeout * 1000),
                 replay_window=round(settings.replay_window * 1000),
+                tell_before_commit=settings.durability == "relaxed",
             ),
             price=prices.cost,
         )
@@ -123,8 +131,8 @@ async def running(settings: Settings) -> AsyncIterator[App]:
         stack.push_async_callback(listener.stop, LAST_WORDS)
         app = App(store=store, engine=engine, catalog=catalog, listener=listener, port=port)
         stack.push_async_callback(app.drain, settings.drain_timeout)
-        for task in (asyncio.create_task(_watch_store(app)), asyncio.create_task(_sweep(store, telemetry, node))):
-            stack.callback(task.cancel)
+        for work in (_watch_store(app), _sweep(store, telemetry, node), _prune(store, retention(settings))):
+            stack.callback(asyncio.create_task(work).cancel)
         yield app
 
 
@@ -165,6 +173,7 @@ def _listener(settings: Settings, engine: Engine, store: Store, catalog: Catalog
             "GenerationService": GenerationServicer(engine, clock=wall_clock, max_in_flight=settings.max_in_flight_per_stream),
             "RequestService": RequestServicer(engine, store),
             "ProviderService": ProviderServicer(catalog, engine, clock=wall_clock, default_urls=DEFAULT_URLS),
+            "AnalyticsService": AnalyticsServicer(store.analytics, clock=wall_clock),
         },
     )
 
@@ -176,7 +185,7 @@ async def _recover(store: Store, telemetry: Telemetry, node: str) -> None:
 
 
 def _salvage(row: LogRow, payloads: Sequence[bytes]) -> GenerationResult:
-    return salvage(row, [event for payload in payloads for event in StoredEvents.decode(payload)])
+    return salvage(row, without_gaps(StoredEvents.decode(payload) for payload in payloads))
 
 
 async def _sweep(store: Store, telemetry: Telemetry, node: str) -> None:
@@ -187,6 +196,36 @@ async def _sweep(store: Store, telemetry: Telemetry, node: str) -> None:
             await _recover(store, telemetry, node)
         except HeadraceError as error:
             log.warning("the requests of dead processes could not be looked for: %s", error)
+
+
+def retention(settings: Settings) -> Retention:
+    """How long the store keeps things."""
+
+    def milliseconds(seconds: float | None) -> int | None:
+        return None if seconds is None else round(seconds * 1000)
+
+    return Retention(
+        requests=milliseconds(settings.retention_requests),
+        metrics=milliseconds(settings.retention_metrics),
+        chunks=milliseconds(settings.retention_chunks),
+        at_least=round(settings.replay_window * 1000),
+    )
+
+
+async def _prune(store: Store, retention: Retention) -> None:
+    """Delete what has been kept long enough."""
+    while True:
+        try:
+            if gone := await prune(store, retention, wall_clock):
+                log.info("deleted for their age: %d requests, %d rows of metrics, %d of chunks", gone.requests, gone.metrics, gone.chunks)
+        except HeadraceError as error:
+            log.warning("what has been kept long enough could not be deleted: %s", error)
+        await asyncio.sleep(PRUNE_INTERVAL)
+
+
+def check_store(database: Path) -> list[str]:
+    """See store.check, with kept chunks that can be read."""
+    return check(database, count_chunks=lambda payload: sum(isinstance(event, StreamChunk) for event in StoredEvents.decode(payload)))
 
 
 async def _watch_store(app: App) -> None:

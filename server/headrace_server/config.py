@@ -117,6 +117,7 @@ def _http_url(value: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, allow_inf_nan=False)]
+Age = Annotated[float, Field(ge=60, le=100 * 366 * 24 * 3600, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0, le=2**31 - 1)]
 
 
@@ -198,6 +199,12 @@ class Settings(BaseSettings):
     """Bounds how long a provider may send bytes without content."""
     replay_window: Annotated[float, Field(ge=0, le=24 * 3600, allow_inf_nan=False)] = 60
     """How long the chunks of an ended generation stay at hand for resume."""
+    retention_requests: Age | None = None
+    """Requests are deleted so long after their end, with all that belongs to them; their ids count as new then. Default: never."""
+    retention_metrics: Age | None = None
+    """The metrics of a request are deleted so long after its end, while the request stays. Default: with the request."""
+    retention_chunks: Age = 24 * 3600
+    """The kept chunks of a generation are deleted so long after its end; its answer stays with the request."""
     max_response_bytes: Bytes = 16 * 1024 * 1024
     """Largest answer that is read from a provider."""
     max_event_bytes: Bytes = 1024 * 1024

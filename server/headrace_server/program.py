@@ -9,8 +9,13 @@ from typing import Any, Literal, TypeVar
 
 from headrace_server.config import ConfigurationError, Settings
 from headrace_server.domain.errors import HeadraceError
+from headrace_server.domain.ports import Pruned
 from headrace_server.security.keyring import KeyRingError
+from headrace_server.store import backup as backups
+from headrace_server.store import check as checks
 from headrace_server.store import migrate as migrations
+from headrace_server.store import retention as retentions
+from headrace_server.store.sqlite import SqliteStore
 from headrace_server.store.url import sqlite_path
 from headrace_server.telemetry.logging import configure_logging
 
@@ -39,6 +44,50 @@ def migrate(settings: Settings) -> list[str]:
         return migrations.migrate(path)
 
 
+def check(settings: Settings) -> list[str]:
+    """Everything that is wrong with the database, one line each. Raises StartError."""
+    from headrace_server import app
+
+    return app.check_store(_existing_database(settings))
+
+
+def count_requests(settings: Settings) -> int:
+    """How many requests are on record. Raises StartError."""
+    with _explained():
+        return checks.count_requests(_existing_database(settings))
+
+
+def backup(settings: Settings, target: Path) -> None:
+    """Copy the database, also while it is served. Raises StartError."""
+    path = _existing_database(settings)
+    with _explained():
+        try:
+            backups.backup(path, target)
+        except FileExistsError:
+            raise StartError(f"{target} exists already: a backup overwrites nothing") from None
+
+
+def prune(settings: Settings, *, dry_run: bool) -> Pruned:
+    """Delete what has been kept long enough, or only count it. Raises StartError."""
+    from headrace_server import app
+
+    path, retention = _existing_database(settings), app.retention(settings)
+    with _explained():
+        over = retentions.count_over(path, retention.horizon(app.wall_clock()))  # also makes sure that the database is up to date
+        return over if dry_run else run(_prune(path, retention))
+
+
+async def _prune(path: Path, retention: retentions.Retention) -> Pruned:
+    from headrace_server.app import node_id, wall_clock
+
+    store = SqliteStore(path, node=node_id(), clock=wall_clock, readers=1)
+    await store.open()
+    try:
+        return await retentions.prune(store, retention, wall_clock)
+    finally:
+        await store.close()
+
+
 def run(work: Coroutine[Any, Any, T], *, uvloop: Literal["auto", "on", "off"] = "auto") -> T:
     """Run the coroutine to its end on a loop of its own: uvloop where it is wanted and installed."""
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
@@ -50,6 +99,13 @@ def _database_path(settings: Settings) -> Path:
         return sqlite_path(settings.database)
     except ValueError as error:
         raise StartError(f"database: {error}") from None
+
+
+def _existing_database(settings: Settings) -> Path:
+    path = _database_path(settings)
+    if not path.exists():
+        raise StartError(f"there is no database {path}")
+    return path
 
 
 def _loop_factory(uvloop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:

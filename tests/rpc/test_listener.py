@@ -64,7 +64,7 @@ async def test_reflection_can_be_turned_off(tmp_path):
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("path", ["headrace.v1.AnalyticsService/GetUsage", "headrace.v1.ProviderService/ListQuotas"])
+@pytest.mark.parametrize("path", ["headrace.v1.ProviderService/WatchQuotas", "headrace.v1.ProviderService/ListQuotas"])
 async def test_what_is_not_there_yet_says_so(tmp_path, path):
     async with service(tmp_path) as s:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -388,14 +388,14 @@ async def test_finish_settles_with_the_row(store: Any, make: Any, now: int) -> N
     assert await windows(store) == {RPM: (1, 0), TPM: (7, 0), RPD: (1, 0)}
 
 
-async def test_finish_settles_nothing_when_the_request_ended_before(store: Any, make: Any, now: int) -> None:
+async def test_finish_settles_what_was_reserved_after_another_hand_had_ended_the_request(store: Any, make: Any, now: int) -> None:
     row = make.running(make.row())
     await store.accept(row)
     await store.finish(make.ended(row), [], [])
     wanted = reservation(row.request_id)
     await store.reserve(wanted, LIMITS, now)
     await store.finish(make.ended(row), [], [Settlement(reservation=wanted, tokens=7)])
-    assert await windows(store) == {RPM: (0, 1), TPM: (0, 100), RPD: (0, 1)}
+    assert await windows(store) == {RPM: (1, 0), TPM: (7, 0), RPD: (1, 0)}
 
 
 async def test_finish_settles_what_was_forgotten(store: Any, make: Any, now: int) -> None:

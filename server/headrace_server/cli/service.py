@@ -58,6 +58,55 @@ def migrate(database: Database = None, config: Config = None) -> None:
     typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 
+@database.command("check", epilog="\b\nExample:\n  headrace db check --database sqlite:///headrace.db")
+def check(database: Database = None, config: Config = None) -> None:
+    """Look for everything that must not be: damage, rows without their request, limits that do not add up. Also while serving.
+
+    One line for each finding, and exit code 1 if there are any. Nothing is changed.
+    """
+    settings = _settings({"database": database}, config)
+    from headrace_server import program
+
+    with _failing(program.StartError):
+        findings = program.check(settings)
+        typer.echo("\n".join(findings) or f"database ok: {program.count_requests(settings):,} requests")
+    raise typer.Exit(1 if findings else 0)
+
+
+@database.command("backup", epilog="\b\nExample:\n  headrace db backup headrace-monday.db --database sqlite:///headrace.db")
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where the copy goes; there must be nothing yet.")],
+    database: Database = None,
+    config: Config = None,
+) -> None:
+    """Copy the database as it is at this moment, also while it is served.
+
+    Stored API keys are in the copy as they are in the database: encrypted by the key ring beside it, which is kept apart.
+    """
+    settings = _settings({"database": database}, config)
+    from headrace_server import program
+
+    with _failing(program.StartError):
+        program.backup(settings, file)
+    typer.echo(f"copied to {file}, {file.stat().st_size / 1_000_000:,.1f} MB")
+
+
+@database.command("prune", epilog="\b\nExample:\n  headrace db prune --dry-run --config headrace.toml")
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many rows there are.")] = False,
+    database: Database = None,
+    config: Config = None,
+) -> None:
+    """Delete what has been kept for longer than the settings retention_… say; `headrace serve` does so by itself, every minute."""
+    settings = _settings({"database": database}, config)
+    from headrace_server import program
+
+    with _failing(program.StartError):
+        gone = program.prune(settings, dry_run=dry_run)
+    what = f"{gone.requests:,} requests, {gone.metrics:,} rows of metrics, {gone.chunks:,} rows of kept chunks"
+    typer.echo(f"{'would be deleted' if dry_run else 'deleted'}: {what}")
+
+
 def states(mermaid: Annotated[bool, typer.Option("--mermaid", help="As a Mermaid state diagram.")] = False) -> None:
     """Print the states of a request and what leads from one to the next."""
     from headrace_server.domain import diagram

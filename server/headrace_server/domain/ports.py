@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from headrace_server.domain.analytics import Analytics
 from headrace_server.domain.answer import Answer
 from headrace_server.domain.errors import Violation
 from headrace_server.domain.events import Delta, GenerationEvent
@@ -116,7 +117,8 @@ class Journal(Protocol):
     async def finish(self, row: LogRow, metrics: Sequence[MetricsRow], settlements: Sequence[Settlement]) -> LogRow:
         """Write the terminal row with its metrics and settled limits in one transaction.
 
-        Returns the row that stands: this one, or, where the stored row was terminal already, that one (then nothing is changed).
+        Returns the row that stands: this one, or, where the stored row was terminal already, that one. Then nothing is changed, but what
+        the request still holds of its limits is settled all the same: it may have reserved after another hand had ended it.
         """
         ...
 
@@ -141,8 +143,40 @@ class Journal(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Horizon:
+    """What is to go: that of requests which ended before these times, in milliseconds since the epoch; None: nothing."""
+
+    requests: int | None = None
+    """Requests, with everything that belongs to them."""
+    metrics: int | None = None
+    """Their metrics alone."""
+    chunks: int | None = None
+    """Their kept chunks alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """How many rows went for their age; those that went along with their request are not counted. False where none did."""
+
+    requests: int = 0
+    metrics: int = 0
+    chunks: int = 0
+
+    def __add__(self, more: "Pruned") -> "Pruned":
+        return Pruned(requests=self.requests + more.requests, metrics=self.metrics + more.metrics, chunks=self.chunks + more.chunks)
+
+    def __bool__(self) -> bool:
+        return bool(self.requests or self.metrics or self.chunks)
+
+
 class Store(Journal, Protocol):
     """A whole store."""
+
+    @property
+    def analytics(self) -> Analytics:
+        """What its records add up to."""
+        ...
 
     async def open(self) -> None:
         """Connect and migrate. Raises StoreUnavailable, or MigrationError for a database that does not fit."""
@@ -158,6 +192,13 @@ class Store(Journal, Protocol):
 
     async def recover(self, node: str, now: int, salvage: Salvage) -> list[LogRow]:
         """End the running rows of dead nodes as failed/interrupted, settle their limits, and return them as they now are."""
+        ...
+
+    async def prune(self, horizon: Horizon, limit: int) -> Pruned:
+        """Delete some of what is beyond the horizon, oldest first, in one transaction: about `limit` requests, or ten times as many rows.
+
+        Nothing of a request that runs goes. What is left of kept chunks has no gap. Nothing has gone where nothing is left to go.
+        """
         ...
 
     async def list_requests(self, query: RequestQuery) -> list[LogRow]:

@@ -12,7 +12,17 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from headrace.v1 import error_pb2, lifecycle_pb2, message_pb2, provider_service_pb2, request_pb2, result_pb2, usage_pb2
+from headrace.v1 import (
+    analytics_service_pb2,
+    error_pb2,
+    lifecycle_pb2,
+    message_pb2,
+    provider_service_pb2,
+    request_pb2,
+    result_pb2,
+    usage_pb2,
+)
+from headrace_server.domain.analytics import UsageDimension
 from headrace_server.domain.base import MAX_STRUCT_DEPTH, storable_json
 from headrace_server.domain.errors import ErrorCode, ReplaySafety
 from headrace_server.domain.lifecycle import Event, State
@@ -79,10 +89,11 @@ DIALECT = EnumTable(provider_service_pb2.Dialect, Dialect)
 CIRCUIT_STATE = EnumTable(provider_service_pb2.CircuitState, CircuitState)
 LIMIT_TYPE = EnumTable(provider_service_pb2.LimitType, LimitType)
 PROVIDER_SOURCE = EnumTable(provider_service_pb2.ProviderSource, ProviderSource)
+USAGE_DIMENSION = EnumTable(analytics_service_pb2.UsageDimension, UsageDimension)
 
 ENUM_TABLES = (
     *(ROLE, RETRY_STRATEGY, MID_STREAM_FALLBACK, DISCONNECT_POLICY, TOOL_CHOICE_MODE, REASONING_EFFORT, STATE, EVENT),
-    *(FINISH_REASON, ERROR_CODE, REPLAY_SAFETY, USAGE_SOURCE, DIALECT, CIRCUIT_STATE, LIMIT_TYPE, PROVIDER_SOURCE),
+    *(FINISH_REASON, ERROR_CODE, REPLAY_SAFETY, USAGE_SOURCE, DIALECT, CIRCUIT_STATE, LIMIT_TYPE, PROVIDER_SOURCE, USAGE_DIMENSION),
 )
 
 

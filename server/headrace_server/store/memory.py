@@ -1,15 +1,16 @@
 """The store in memory, for tests and simulations: the same contract, and nothing survives the process."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from headrace_server.domain.errors import StoreUnavailable
 from headrace_server.domain.lifecycle import TERMINAL
 from headrace_server.domain.limits import LimitType, Refused, Window
-from headrace_server.domain.ports import Reservation, Salvage, Settlement, WallClock
+from headrace_server.domain.ports import Horizon, Pruned, Reservation, Salvage, Settlement, WallClock
 from headrace_server.domain.provider import ProviderRow
 from headrace_server.domain.record import LogRow, MetricsRow, RequestQuery
+from headrace_server.store.analytics_memory import MemoryAnalytics
 from headrace_server.store.counters import Counters, settlement_of
 from headrace_server.store.defaults import default_providers
 from headrace_server.store.recovery import interrupted, is_refused, metrics_of
@@ -25,6 +26,7 @@ class MemoryStore:
         self._node = node
         self._logs: dict[str, LogRow] = {}
         self._metrics: list[MetricsRow] = []
+        self.analytics = MemoryAnalytics(self._rows)
         self._kept: dict[str, list[bytes]] = {}
         self._providers = {row.provider: row for row in default_providers(clock())}
         self._counters = Counters()
@@ -74,18 +76,18 @@ class MemoryStore:
     async def finish(self, row: LogRow, metrics: Sequence[MetricsRow], settlements: Sequence[Settlement]) -> LogRow:
         """See Journal.finish."""
         self._check_open()
-        standing = self._logs.get(row.request_id)
-        if standing is not None and standing.state in TERMINAL:
-            return standing
         LOGS.encode(row)
         for line in metrics:
             METRICS.encode(line)
-        self._logs[row.request_id] = row if standing is None else keep_fixed(standing, row)
-        self._metrics += metrics
         for settlement in settlements:
             self._counters.settle(settlement, row.updated_at)
         for held in self._counters.of(row.request_id):
             self._counters.settle(settlement_of(held, row), row.updated_at)
+        standing = self._logs.get(row.request_id)
+        if standing is not None and standing.state in TERMINAL:
+            return standing
+        self._logs[row.request_id] = row if standing is None else keep_fixed(standing, row)
+        self._metrics += metrics
         return row
 
     def keep_events(self, request_id: str, first_index: int, chunk_count: int, payload: bytes, now: int) -> asyncio.Future[None]:
@@ -128,6 +130,29 @@ class MemoryStore:
                 self._counters.settle(settlement_of(held, self._logs.get(held.reservation.request_id)), now)
         return ended
 
+    async def prune(self, horizon: Horizon, limit: int) -> Pruned:
+        """See Store.prune."""
+        self._check_open()
+        if requests := [row.request_id for row in self._ended_before(horizon.requests)][:limit]:
+            for request_id in requests:
+                del self._logs[request_id]
+                self._kept.pop(request_id, None)
+            self._metrics[:] = [line for line in self._metrics if line.request_id in self._logs]
+            return Pruned(requests=len(requests))
+        old = {row.request_id for row in self._ended_before(horizon.metrics)}
+        if lines := [line for line in self._metrics if line.request_id in old][: limit * 10]:
+            self._metrics[:] = [line for line in self._metrics if line not in lines]
+            return Pruned(metrics=len(lines))
+        kept = next((kept for row in self._ended_before(horizon.chunks) if (kept := self._kept.get(row.request_id))), [])
+        pieces = kept[-limit * 10 :]
+        del kept[-limit * 10 :]
+        return Pruned(chunks=len(pieces))
+
+    def _ended_before(self, time: int | None) -> list[LogRow]:
+        """Oldest first."""
+        rows = sorted(self._logs.values(), key=lambda row: row.created_at)
+        return [row for row in rows if time is not None and row.end_time is not None and row.end_time < time and row.state in TERMINAL]
+
     # ------------------------------------------------------------ records
 
     async def list_requests(self, query: RequestQuery) -> list[LogRow]:
@@ -135,6 +160,10 @@ class MemoryStore:
         self._check_open()
         rows = sorted(self._logs.values(), key=lambda row: (row.created_at, row.id), reverse=True)
         return [row for row in rows if _matches(row, query)][: query.page_size + 1]
+
+    def _rows(self) -> tuple[Collection[LogRow], Collection[MetricsRow]]:
+        self._check_open()
+        return self._logs.values(), self._metrics
 
     async def list_metrics(self, request_id: str) -> list[MetricsRow]:
         """The metrics of a request, one row for each provider tried, in order."""

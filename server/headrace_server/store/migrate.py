@@ -51,6 +51,20 @@ def migrate(path: Path, folder: Path | None = None) -> list[str]:
         raise
 
 
+def check_version(connection: sqlite3.Connection, path: Path, folder: Path | None = None) -> None:
+    """Raise MigrationError unless the database is exactly up to date. Writes nothing."""
+    known = read_migrations(folder or find_folder("sqlite"))
+    try:
+        applied = dict(connection.execute("SELECT version, checksum FROM schema_migrations"))
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR:
+            raise
+        raise MigrationError(f"{path} is no database of Headrace") from None
+    _check_applied(path, applied, known)
+    if missing := [migration.name for migration in known if migration.version not in applied]:
+        raise MigrationError(f"{path} is older than this program: {missing[0]} is not applied; run `headrace db migrate`")
+
+
 def find_folder(engine: str) -> Path:
     """The folder of an engine's migrations: in the package where it was installed from a wheel, else in the repository."""
     packaged = Path(str(resources.files("headrace_server"))) / "migrations" / engine

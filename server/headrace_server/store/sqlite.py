@@ -13,13 +13,15 @@ import aiosqlite
 
 from headrace_server.domain.errors import CorruptRow, StoreUnavailable
 from headrace_server.domain.limits import LimitType, Refused, Window
-from headrace_server.domain.ports import Reservation, Salvage, Settlement, WallClock
+from headrace_server.domain.ports import Horizon, Pruned, Reservation, Salvage, Settlement, WallClock
 from headrace_server.domain.provider import ProviderRow
 from headrace_server.domain.record import LogRow, MetricsRow, RequestQuery
+from headrace_server.store.analytics import SqliteAnalytics
 from headrace_server.store.connection import Durability, Readers, open_writer, unavailable
 from headrace_server.store.migrate import migrate
 from headrace_server.store.nodes import RENEWAL, Node
 from headrace_server.store.queries import requests_page
+from headrace_server.store.retention import delete_batch
 from headrace_server.store.rows import LOGS, METRICS, PROVIDERS, window_from
 from headrace_server.store.transaction import (
     SELECT_LOGS,
@@ -57,6 +59,7 @@ class SqliteStore:
         self._reader_count = max(1, readers)
         self._clock = clock
         self._readers = Readers()
+        self.analytics = SqliteAnalytics(self._readers)
         self._writer: Writer | None = None
         self._lease: asyncio.Task[None] | None = None
         self._node = Node.here(node, 0)
@@ -189,6 +192,11 @@ class SqliteStore:
         living = Node(id=node, host=self._node.host, pid=self._node.pid, started_at=self._node.started_at)
         rows: list[LogRow] = await self._work(lambda db: living.recover(db, now, salvage))
         return rows
+
+    async def prune(self, horizon: Horizon, limit: int) -> Pruned:
+        """See Store.prune."""
+        gone: Pruned = await self._work(lambda db: delete_batch(db, horizon, limit))
+        return gone
 
     # ------------------------------------------------------------ records
 

@@ -62,7 +62,9 @@ _INSERT_METRICS = f"INSERT INTO provider_metrics ({_list(METRICS.names())}) VALU
 _SAVE_WINDOW = f"""INSERT INTO provider_rate_limits (id, created_at, updated_at, {_list(WINDOW_COLUMNS)})
     VALUES (?, ?, ?, {_marks(WINDOW_COLUMNS)}) ON CONFLICT (provider, model, limit_type) DO UPDATE
     SET {_list((*_COUNTED, "updated_at"), "{0} = excluded.{0}")}, revision = revision + 1"""
-_KEEP = "INSERT INTO stream_chunks (request_id, first_index, chunk_count, payload, created_at) VALUES (?, ?, ?, ?, ?)"
+# What does not follow the last piece is left out: one before it was lost, and readers must not meet a gap.
+_KEEP = """INSERT INTO stream_chunks (request_id, first_index, chunk_count, payload, created_at) SELECT ?1, ?2, ?3, ?4, ?5
+    WHERE ?2 = coalesce((SELECT first_index + chunk_count FROM stream_chunks WHERE request_id = ?1 ORDER BY first_index DESC LIMIT 1), 0)"""
 _INSERT_HELD = f"INSERT INTO rate_limit_reservations ({_list(HELD_COLUMNS)}) VALUES ({_marks(HELD_COLUMNS)})"
 _DELETE_HELD = "DELETE FROM rate_limit_reservations WHERE request_id = ? AND attempt = ?"
 
@@ -198,6 +200,11 @@ class Finish:
     def apply(self, plan: Plan) -> LogRow:
         """The row that stands."""
         request_id, now = self.row.request_id, self.row.updated_at
+        plan.now = now
+        for settlement in self.settlements:
+            plan.counters.settle(settlement, now)
+        for held in plan.counters.of(request_id):
+            plan.counters.settle(settlement_of(held, self.row), now)
         state = plan.state(request_id)
         if state in TERMINAL:
             return plan.rows[request_id]
@@ -207,11 +214,6 @@ class Finish:
             plan.update(self.row, self.values)
             plan.rows[request_id] = self.row
         plan.metrics += self.metrics
-        plan.now = now
-        for settlement in self.settlements:
-            plan.counters.settle(settlement, now)
-        for held in plan.counters.of(request_id):
-            plan.counters.settle(settlement_of(held, self.row), now)
         return self.row
 
 

@@ -5,12 +5,12 @@ from urllib.parse import unquote, urlsplit
 
 from headrace_server.domain.ports import Store, WallClock
 from headrace_server.store.connection import Durability
-from headrace_server.store.sqlite import SqliteStore
+from headrace_server.store.spilling import SpillingStore
 
 
 def open_url(url: str, *, node: str, clock: WallClock, durability: Durability = Durability.NORMAL, readers: int = 4) -> Store:
     """The store of a URL, not yet opened. Raises ValueError saying what is wrong with the URL."""
-    return SqliteStore(sqlite_path(url), node=node, clock=clock, durability=durability, readers=readers)
+    return SpillingStore(sqlite_path(url), node=node, clock=clock, durability=durability, readers=readers)
 
 
 def sqlite_path(url: str) -> Path:
