@@ -4,13 +4,14 @@ PY = .venv/bin/python
 STUBS = clients/python/headrace/v1
 TAG = $(shell git describe --tags --abbrev=0 2>/dev/null)
 
-.PHONY: help demo test test-slow crash lint proto lock clean
+.PHONY: help demo test test-slow simulate crash lint proto lock clean
 
 help:
 	@echo 'make demo [SERVE=1] [FAKE=1]  a real small model and the service on this machine; one answer, streamed'
 	@echo 'make test                     the tests, and a smoke test on the real model'
 	@echo 'make test-slow                the tests that take longer'
-	@echo 'make crash [KILLS=200] [SEED=S]  kills the service at random instants and proves that nothing is lost'
+	@echo 'make simulate [SEEDS=10000]   races on a virtual clock, by seeds; [SEED=S] one of them, with its story'
+	@echo 'make crash [KILLS=N] [SEED=S] kills the service 200 times and proves that nothing is lost'
 	@echo 'make lint                     every check of the code and of the contract'
 	@echo 'make proto                    the Python stubs, from the proto files'
 	@echo 'make lock                     requirements/*.txt, from pyproject.toml (needs uv)'
@@ -36,6 +37,9 @@ test-slow: .venv/.ready .venv-proto/.ready
 
 crash: .venv/.ready
 	@$(PY) tests/crash/crash.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+
+simulate: .venv/.ready
+	@$(PY) tests/engine/races.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000))
 
 lint: .venv/.ready .venv-proto/.ready
 	.venv/bin/ruff format --check --quiet .

@@ -151,9 +151,12 @@ class Engine:
             created_at=now,
             updated_at=now,
         )
-        if await self._world.journal.accept(row) is not None:
+        try:
+            if await self._world.journal.accept(row) is not None:
+                raise refusals.already_exists(request_id, None)
+        except BaseException:
             trace.drop()
-            raise refusals.already_exists(request_id, None)
+            raise
         trace.end(row)
 
     async def drain(self, seconds: float) -> None:

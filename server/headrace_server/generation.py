@@ -124,16 +124,16 @@ class Generation:
             raise HeadraceError(self.stopped_by)
 
     def close(self) -> None:
-        """From here on the end is being written: nothing can stop the generation any more."""
+        """From here on the end is being written, or that of another run awaited: nothing cancels the task any more."""
         self._closing = True
 
     # ------------------------------------------------------------ the readers' side
 
     def stop(self, fault: Fault) -> None:
         """End the generation with this fault. The first to stop it wins; one that has ended stays as it is."""
-        if self.stopped_by is None and not self._closing and self.task is not None and not self.task.done():
+        if self.stopped_by is None and self.outcome is None and self.task is not None and not self.task.done():
             self.stopped_by = fault
-            if self._has_begun:
+            if self._has_begun and not self._closing:
                 # A task that is cancelled before its first step never takes it, and could not write its end down.
                 self.task.cancel()
 

@@ -31,13 +31,19 @@ from headrace_server.ledger import input_tokens
 
 async def tell_again(row: LogRow, generation: Generation, journal: Journal, codec: EventCodec) -> None:
     """Fill an empty generation with the events of an ended request: those that were kept, or else what the row can tell."""
-    if events := await kept_events(journal, codec, row.request_id):
+    events = await kept_events(journal, codec, row.request_id)
+    if events and (row.state is State.FAILED or _is_whole(events)):
         told = [event for event in events if isinstance(event, Transition)]
         generation.lost_its_tail = row.error_code is ErrorCode.INTERRUPTED
         generation.publish([*events, *row.transitions[len(told) :], outcome_of(row)])
     else:
         generation.is_replay = True
         generation.publish(replay(row))
+
+
+def _is_whole(events: list[GenerationEvent]) -> bool:
+    """Whether the last chunk of an answer is there: the write that should have kept it may have been lost."""
+    return next((event.finish_reason is not None for event in reversed(events) if isinstance(event, StreamChunk)), False)
 
 
 def salvage(row: LogRow, events: Iterable[GenerationEvent]) -> GenerationResult:

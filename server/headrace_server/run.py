@@ -130,8 +130,8 @@ class Run:
         return allowed if caller.time_left is None or not ends_with_caller else max(0.0, min(allowed, caller.time_left))
 
     def now(self) -> int:
-        """Wall time in milliseconds."""
-        return self.start_time + round((self.loop.time() - self.began) * 1000)
+        """Wall time in milliseconds, never ahead of the clock's own."""
+        return self.start_time + int((self.loop.time() - self.began) * 1000)
 
     @property
     def time_left(self) -> int:
@@ -156,16 +156,17 @@ class Run:
             fault = error.fault
         except Exception as error:  # noqa: BLE001 - a fault of our own must end the request too, and its text stays here
             fault = self._bug(error)
-        alarm.cancel()
         self.generation.close()
         while (task := asyncio.current_task()) is not None and task.cancelling():
             task.uncancel()
         try:
-            await (self._end(fault) if existing is None else self._tell_again(existing))
-        except IdTaken as taken:
-            await self._tell_again(taken.row)
+            try:
+                await (self._end(fault) if existing is None else self._tell_again(existing))
+            except IdTaken as taken:
+                await self._tell_again(taken.row)
         except Exception as error:  # noqa: BLE001
             self._end_unrecorded(error.fault if isinstance(error, HeadraceError) else self._bug(error))
+        alarm.cancel()
 
     async def _end(self, fault: Fault | None) -> None:
         """Write the end down, then tell it."""
@@ -183,13 +184,12 @@ class Run:
         row = self.ledger.row(self.context, self.now(), result=result, error=error)
         if self.on_record and self.world.settings.tell_before_commit:
             self.generation.publish([*last_words, *self.held_back, Completed(result) if error is None else Failed(error)])
-        if self.on_record:
+        if not self.on_record and await self._accept(row):
+            # Ended before anything was tried: this is the row's first write and its last.
+            stands = row
+        else:
             metrics = self.ledger.metrics(self.context, self.answer, self.now())
             stands = await self.world.journal.finish(row, metrics, [settlement] if settlement else [])
-        else:
-            # Refused before anything was tried: this is the row's first write and its last.
-            await self._accept(row)
-            stands = row
         self.trace.end(stands)
         if self.generation.outcome is not None:
             return
@@ -390,7 +390,8 @@ class Run:
             raise ProviderFault(clocks.fault(sent=True)) from None
         finally:
             if call is not None:
-                await call.close()
+                # One that is stopped while it closes still closes.
+                await asyncio.shield(call.close())
 
     def _clocks(self, provider: Provider) -> Clocks | None:
         """The clocks of a stream; a whole answer is bounded by connecting and the total only."""
@@ -463,12 +464,14 @@ class Run:
             self.keeper = self._make_keeper()
             self.keeper.add(self.generation.since(0))
 
-    async def _accept(self, row: LogRow) -> None:
-        """Commit the request's first row. Raises IdTaken."""
-        if (existing := await self.world.journal.accept(row)) is not None:
+    async def _accept(self, row: LogRow) -> bool:
+        """Commit the request's first row; False where an earlier try, which was stopped before it knew, had done so. Raises IdTaken."""
+        existing = await self.world.journal.accept(row)
+        if existing is not None and existing.id != row.id:
             raise IdTaken(existing)
         self.on_record = True
         self.generation.was_accepted()
+        return existing is None
 
     async def _make_sure_of_the_row(self) -> None:
         if not self.on_record:
@@ -477,10 +480,13 @@ class Run:
 
     async def _intend(self) -> None:
         """Commit that a call is about to go out: where no intent is on record, nothing was sent."""
-        if self.on_record:
-            await self.world.journal.update(self.ledger.row(self.context, self.now()))
-        else:
-            await self._make_sure_of_the_row()
+        if not self.on_record:
+            return await self._make_sure_of_the_row()
+        await self.world.journal.update(self.ledger.row(self.context, self.now()))
+        standing = await self.world.journal.get(self.request.request_id)
+        if standing is None or standing.state in TERMINAL:
+            # Another hand has ended the request: the intent is not on record.
+            raise HeadraceError(refusals.interrupted())
 
     def _save(self) -> None:
         """Write the row as it stands, without waiting; if that fails, the next write that is waited for tells."""
@@ -491,21 +497,21 @@ class Run:
 
     async def _tell_again(self, existing: LogRow) -> None:
         """The same content is answered from its row, other content is refused."""
-        self.trace.drop()
         try:
             if existing.request_fingerprint != fingerprint(self.request):
                 raise refusals.already_exists(self.request.request_id, existing.request_data, self.request)
             while existing.state not in TERMINAL:
                 # Another process runs it: its end is all that can be seen from here.
-                if not self.time_left:
-                    raise HeadraceError(refusals.out_of_time())
+                if self.generation.stopped_by is not None:
+                    raise HeadraceError(self.generation.stopped_by)
                 await asyncio.sleep(self.world.settings.poll_interval / 1000)
                 existing = await self.world.journal.get(existing.request_id) or existing
         except HeadraceError as error:
             self.generation.publish([Failed(provider_error(error.fault, request_id=self.request.request_id))])
         else:
-            self.generation.was_accepted()
             await tell_again(existing, self.generation, self.world.journal, self.world.codec)
+            self.generation.was_accepted()
+        self.trace.drop()
 
 
 class IdTaken(Exception):
