@@ -14,11 +14,15 @@ from headrace.v1 import error_pb2, generation_service_pb2, message_pb2, request_
 from headrace.v1.generation_service_pb2_grpc import GenerationServiceStub
 from support.service import details, said
 
-NOT_ON_RECORD = frozenset({"SHUTTING_DOWN", "STORAGE"})
-"""Subreasons of failures that leave no row."""
+NOT_ON_RECORD = frozenset({"SHUTTING_DOWN", "STORAGE", "REQUEST_NOT_FOUND", "TOO_MANY_IN_FLIGHT"})
+"""Subreasons of failures that are no end of a request."""
 
 PATIENCE = 20
 """Deadline of every RPC, in seconds: reached only where the service hangs."""
+
+
+View = dict[int, str]
+"""What one reader was streamed: texts by the index of their chunk."""
 
 
 @dataclass
@@ -27,11 +31,17 @@ class Sent:
 
     message: request_pb2.GenerateRequest
     accepted: bool = False
-    chunks: dict[int, str] = field(default_factory=dict)
+    views: list[View] = field(default_factory=list)
+    """What each reader was streamed."""
     completed: set[str] = field(default_factory=set)
     """Every text that was told with `completed`."""
     failed: set[str] = field(default_factory=set)
     """Every code that was told with `failed`."""
+    is_kept: bool = False
+    """Whether its chunks are kept for readers that come back."""
+
+    def __post_init__(self) -> None:
+        self.is_kept = self.message.on_disconnect == request_pb2.DISCONNECT_POLICY_KEEP
 
     @property
     def request_id(self) -> str:
@@ -39,22 +49,27 @@ class Sent:
         return self.message.request_id
 
     @property
-    def text(self) -> str:
-        """What was streamed."""
-        return "".join(self.chunks[index] for index in sorted(self.chunks))
+    def texts(self) -> list[str]:
+        """What each reader was streamed, as one text."""
+        return ["".join(view[index] for index in sorted(view)) for view in self.views]
 
-    def saw(self, event: Any) -> None:
-        """One event of the stream."""
+    def look(self) -> View:
+        """Another reader comes."""
+        self.views.append({})
+        return self.views[-1]
+
+    def saw(self, event: Any, view: View) -> None:
+        """One event of a stream."""
         kind = event.WhichOneof("event")
         if kind == "failed":
             self._saw_failure(event.failed)
             return
         self.accepted = True
         if kind == "chunk":
-            self.chunks[event.chunk.index] = event.chunk.text
+            view[event.chunk.index] = event.chunk.text
         elif kind == "discontinuity":
-            first = event.discontinuity.discard_from_index
-            self.chunks = {index: text for index, text in self.chunks.items() if index < first}
+            for index in [index for index in view if index >= event.discontinuity.discard_from_index]:
+                del view[index]
         elif kind == "completed":
             self.completed.add(_text(event.completed))
 
@@ -98,13 +113,21 @@ class Callers:
         return self.request("", temperature=3, messages=[message_pb2.ChatMessage(role=message_pb2.MESSAGE_ROLE_USER)])
 
     async def stream(
-        self, messages: Sequence[request_pb2.GenerateRequest], *, pause: float = 0, cancel: Sequence[str] = (), leave_after: float | None = None
+        self,
+        messages: Sequence[request_pb2.GenerateRequest],
+        *,
+        pause: float = 0,
+        cancel: Sequence[str] = (),
+        leave_after: float | None = None,
     ) -> None:
         """Run these on one stream, `pause` seconds apart, cancel some, and perhaps leave before the end."""
 
+        views: dict[str, View] = {}
+
         async def commands() -> AsyncIterator[Any]:
             for message in messages:
-                yield generation_service_pb2.StreamGenerateRequest(generate=self._remember(message).message)
+                views[message.request_id] = self._remember(message).look()
+                yield generation_service_pb2.StreamGenerateRequest(generate=message)
                 await asyncio.sleep(pause)
             for request_id in cancel:
                 command = generation_service_pb2.CancelCommand(request_id=request_id)
@@ -114,7 +137,8 @@ class Callers:
             call = self._stub.StreamGenerate(commands(), timeout=PATIENCE)
             async with asyncio.timeout(leave_after):
                 async for response in call:
-                    self._saw(response.events)
+                    for event in response.events:
+                        self._sent[event.request_id].saw(event, views[event.request_id])
 
     async def generate(self, message: request_pb2.GenerateRequest) -> None:
         """Ask for a whole answer."""
@@ -127,6 +151,7 @@ class Callers:
     async def submit(self, message: request_pb2.GenerateRequest) -> None:
         """Start one that needs no reader, then read it."""
         sent = self._remember(message)
+        sent.is_kept = True
         try:
             await self._stub.SubmitGeneration(generation_service_pb2.SubmitGenerationRequest(request=message), timeout=PATIENCE)
             sent.accepted = True
@@ -136,17 +161,16 @@ class Callers:
 
     async def attach(self, request_id: str) -> None:
         """Read one that was sent before."""
+        sent = self._sent[request_id]
+        view = sent.look()
         wanted = generation_service_pb2.AttachGenerationRequest(request_id=request_id)
         with contextlib.suppress(grpc.RpcError):
             async for response in self._stub.AttachGeneration(wanted, timeout=PATIENCE):
-                self._saw(response.events)
+                for event in response.events:
+                    sent.saw(event, view)
 
     def _remember(self, message: request_pb2.GenerateRequest) -> Sent:
         return self._sent.setdefault(message.request_id, Sent(message))
-
-    def _saw(self, events: Sequence[Any]) -> None:
-        for event in events:
-            self._sent[event.request_id].saw(event)
 
 
 def _text(result: Any) -> str:

@@ -25,6 +25,7 @@ def violations(database: Path, sent: Mapping[str, Sent], calls: Counter[str], li
             *_structure(db),
             *_rows(rows, sent),
             *_outcomes(by_id, sent),
+            *_kept(db, sent),
             *_intents(by_id, calls),
             *_metrics(db, by_id),
             *_counters(db, rows, limits),
@@ -51,7 +52,9 @@ def _structure(db: sqlite3.Connection) -> Iterator[str]:
 def _rows(rows: list[dict[str, Any]], sent: Mapping[str, Sent]) -> Iterator[str]:
     """One row for each request that was accepted, each at its end, none that nobody sent."""
     count = Counter(row["request_id"] for row in rows)
-    yield from (f"{request_id}: accepted, and {count[request_id]} rows" for request_id, s in sent.items() if s.accepted and count[request_id] != 1)
+    yield from (
+        f"{request_id}: accepted, and {count[request_id]} rows" for request_id, s in sent.items() if s.accepted and count[request_id] != 1
+    )
     yield from (f"{request_id}: a row of a request that nobody sent" for request_id in count if request_id not in sent)
     for row in rows:
         history = [step["to_state"] for step in row["transitions"]]
@@ -73,10 +76,28 @@ def _outcomes(rows: Mapping[str, dict[str, Any]], sent: Mapping[str, Sent]) -> I
         for code in seen.failed:
             if completed or code != row["error_code"]:
                 yield f"{request_id}: failed with {code} was told, the row is {row['state']} {row['error_code']}"
-        if completed and not text.startswith(seen.text):
-            yield f"{request_id}: {seen.text!r} was streamed, the row has {text!r}"
+        for streamed in seen.texts:
+            if completed and not text.startswith(streamed):
+                yield f"{request_id}: {streamed!r} was streamed, the row has {text!r}"
         if completed and request_id not in text and "tok" not in text:
             yield f"{request_id}: the row has the answer of another request: {text!r}"
+
+
+def _kept(db: sqlite3.Connection, sent: Mapping[str, Sent]) -> Iterator[str]:
+    """Kept chunks have no gap, and every reader sees the same ones, before a crash and after it."""
+    following: Counter[str] = Counter()
+    for request_id, first, count in db.execute(
+        "SELECT request_id, first_index, chunk_count FROM stream_chunks ORDER BY request_id, first_index"
+    ):
+        if first != following[request_id]:
+            yield f"{request_id}: kept chunks go on at {first} after {following[request_id]}"
+        following[request_id] = first + count
+    for request_id, seen in sent.items():
+        chunks: dict[int, str] = {}
+        for view in seen.views if seen.is_kept else ():
+            for index, text in view.items():
+                if chunks.setdefault(index, text) != text:
+                    yield f"{request_id}: chunk {index} was {chunks[index]!r} to one reader and {text!r} to another"
 
 
 def _intents(rows: Mapping[str, dict[str, Any]], calls: Counter[str]) -> Iterator[str]:

@@ -20,3 +20,4 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 async def stage(nursery: Nursery, tmp_path: Path) -> AsyncIterator[Stage]:
     async with FakeProvider() as provider:
         yield Stage(tmp_path, provider, nursery)
+        await nursery.stop()

@@ -23,7 +23,7 @@ A point is named for what is done there, with `.before` or `.after`:
     interrupt    Engine.interrupt, at the end of the drain time
 
 and, around the COMMIT of the transaction itself, in SQLite's own thread: `migrate.commit`, `recover.commit`, and `accept.commit`,
-`update.commit`, `reserve.commit`, `settle.commit`, `finish.commit` for a transaction that holds such an operation.
+`update.commit`, `keep.commit`, `reserve.commit`, `settle.commit`, `finish.commit` for a transaction that holds such an operation.
 """
 
 import os
@@ -105,7 +105,7 @@ def _watch_interrupt(point: Failpoint) -> None:
         original(self)
         point.passed("interrupt.after")
 
-    Engine.interrupt = interrupt  # type: ignore[method-assign]
+    Engine.interrupt = interrupt
 
 
 def _watch_intents(point: Failpoint) -> None:
@@ -123,7 +123,7 @@ def _watch_intents(point: Failpoint) -> None:
         written.add_done_callback(lambda _: point.passed("intend.after"))
         return written
 
-    SqliteStore.update = update  # type: ignore[method-assign]
+    SqliteStore.update = update
 
 
 def _watch_ends(point: Failpoint) -> None:
@@ -137,7 +137,7 @@ def _watch_ends(point: Failpoint) -> None:
         if is_end:
             point.passed("publish_end.after")
 
-    Generation.publish = publish  # type: ignore[method-assign]
+    Generation.publish = publish
 
 
 def _watch_writes(point: Failpoint) -> None:
@@ -162,7 +162,7 @@ def _watch_writes(point: Failpoint) -> None:
     async def stream_generate(self: GenerationServicer, requests: Any, context: Any) -> None:
         await original(self, requests, WatchedContext(context))
 
-    GenerationServicer.StreamGenerate = stream_generate  # type: ignore[method-assign]
+    GenerationServicer.StreamGenerate = stream_generate
 
 
 def _watch_commits(point: Failpoint) -> None:
@@ -182,10 +182,10 @@ def _watch_commits(point: Failpoint) -> None:
                 kinds.add("recover")
         return results
 
-    async def watched_recover(self: SqliteStore, node: str, now: int) -> list[Any]:
+    async def watched_recover(*args: Any) -> Any:
         recovering.append(True)
         try:
-            return await recover(self, node, now)
+            return await recover(*args)
         finally:
             recovering.clear()
 
@@ -202,5 +202,5 @@ def _watch_commits(point: Failpoint) -> None:
             return done
 
     sqlite.carry_out = watched_carry_out
-    SqliteStore.recover = watched_recover  # type: ignore[method-assign]
-    sqlite3.connect = lambda *args, **kwargs: connect(*args, **{"factory": WatchedConnection, **kwargs})  # type: ignore[assignment]
+    SqliteStore.recover = watched_recover
+    sqlite3.connect = lambda *args, **kwargs: connect(*args, **{"factory": WatchedConnection, **kwargs})

@@ -1,6 +1,7 @@
 """The tests' end of `serve.py --nursery`: starts services one after the other, and ends them."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,13 +22,21 @@ class Nursery:
         """Where the log of the service at hand begins."""
 
     def __enter__(self) -> Self:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, str(SERVE), "--nursery"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0
-            )
+        self._open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def _open(self) -> None:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "OTEL_"))}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(SERVE), "--nursery"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0, env=plain
+            )
+        self._is_running = False
+
+    def _close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()  # it kills what still runs, and ends
@@ -37,6 +46,7 @@ class Nursery:
     async def begin(self, *arguments: str) -> None:
         """Start a service, and do not wait for it."""
         self.log_offset = self._log.stat().st_size
+        self._is_running = True
         self._say(" ".join(("start", *arguments)))
 
     async def start(self, *arguments: str) -> str:
@@ -51,6 +61,7 @@ class Nursery:
             if word == "listening":
                 return rest
             if word == "ended":
+                self._is_running = False
                 raise DiedAtStart(int(rest))
 
     def kill(self) -> None:
@@ -66,7 +77,14 @@ class Nursery:
         while True:
             word, _, rest = (await self._line()).partition(" ")
             if word == "ended":
+                self._is_running = False
                 return int(rest)
+
+    async def stop(self) -> None:
+        """Kill the service, if there is one, and wait until it has ended."""
+        if self._is_running:
+            self.kill()
+            await self.ended()
 
     def log(self) -> str:
         """What the service at hand has logged."""
@@ -79,8 +97,15 @@ class Nursery:
         self._process.stdin.write(line.encode() + b"\n")
 
     async def _line(self) -> str:
-        assert self._process.stdout is not None
-        line = await asyncio.wait_for(asyncio.to_thread(self._process.stdout.readline), PATIENCE)
+        stdout = self._process.stdout
+        assert stdout is not None
+        try:
+            line = await asyncio.wait_for(asyncio.to_thread(stdout.readline), PATIENCE)
+        except TimeoutError:
+            # Somebody still waits for that line: from here on only a new nursery can be understood.
+            self._close()
+            self._open()
+            raise
         if not line:
             raise RuntimeError(f"the nursery has ended:\n{self.log()}")
         return line.decode().strip()

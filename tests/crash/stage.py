@@ -37,6 +37,9 @@ class Stage:
     provider: FakeProvider
     nursery: Nursery
     sent: dict[str, Sent] = field(default_factory=dict)
+    """Every request, by its id."""
+    streamed: list[str] = field(default_factory=list)
+    """Ids of those that were sent by StreamGenerate."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -103,8 +103,9 @@ def test_what_a_provider_says_can_be_stored_and_read_again() -> None:
     run = [
         TextDelta(nul),
         RefusalDelta(nul),
-        ReasoningDelta(text=nul),
-        ToolCallDelta(position=0, name="f", arguments_delta=nul),
+        ReasoningDelta(text=nul, signature=nul, redacted_data=nul, id=nul),
+        ToolCallDelta(position=0, id=nul, name=nul, arguments_delta=nul, signature=nul),
+        TextDelta("half \ud83d"),
         ProviderDataDelta(deep),
     ]
     for delta in run:
@@ -112,6 +113,7 @@ def test_what_a_provider_says_can_be_stored_and_read_again() -> None:
     result = GenerationResult.model_construct(content=answer.content())
     assert GenerationResult.model_validate_json(result.model_dump_json()) == result
     assert run[0] == TextDelta("a\ufffdb")
+    assert run[-2] == TextDelta("half \ufffd")
     last = answer.content()[-1]
     assert isinstance(last, ProviderDataPart)
     for _ in range(25):
@@ -119,6 +121,20 @@ def test_what_a_provider_says_can_be_stored_and_read_again() -> None:
         last = last["in"]
     assert isinstance(last, str)
     assert last.endswith('{"nul":"a\\u0000b"}' + "}" * 15)
+
+
+def test_a_call_that_begins_without_a_name_gets_one_that_can_be_stored() -> None:
+    delta = ToolCallDelta(position=0, id="a")
+    (part,) = content(delta)
+    assert isinstance(part, ToolCallPart)
+    assert part.name == delta.name == "\ufffd"
+    assert ToolCallPart.model_validate(part.model_dump()) == part
+
+
+def test_a_providers_words_are_cut_and_can_be_stored() -> None:
+    answer = Answer()
+    answer.model = answer.native_finish_reason = answer.provider_request_id = "\0" + "x" * 1_000
+    assert answer.model == answer.native_finish_reason == answer.provider_request_id == "\ufffd" + "x" * 255
 
 
 def test_an_answer_knows_whether_it_calls_tools_and_how_long_it_is() -> None:
