@@ -108,6 +108,13 @@ def test_every_file_that_the_readme_names_is_there():
     assert [name for name in named if not (README.parent / name).exists()] == []
 
 
+def test_every_test_that_the_readme_names_is_there():
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", README.read_text()))
+    assert len(named) >= 8
+    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (README.parent / file).read_text()]
+    assert missing == []
+
+
 def rewrite() -> None:
     with tempfile.TemporaryDirectory() as folder:
         outputs = iter(asyncio.run(run_cookbook(Path(folder), grpcurl())))

@@ -234,7 +234,7 @@ async def test_a_migration_is_taken_up_again_when_killed(stage: Stage, point: st
 
 async def test_kept_chunks_are_read_again_after_a_crash(stage: Stage) -> None:
     async with stage.callers(await stage.start("keep.commit.after:3")) as callers:
-        await submitted(stage, callers)
+        await callers.submit(callers.request(LIMITED, model="n50-d20"))
     assert await stage.nursery.ended() == KILLED
 
     (sent,) = stage.sent.values()
