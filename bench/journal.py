@@ -29,6 +29,7 @@ from headrace_server.domain.record import LogRow, MetricsRow
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.domain.result import Attempt, FinishReason, GenerationResult
 from headrace_server.domain.usage import Usage, UsageSource
+from headrace_server.program import run
 from headrace_server.store.connection import Durability
 from headrace_server.store.rows import LOGS, METRICS
 from headrace_server.store.sqlite import SqliteStore
@@ -174,12 +175,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="print one object instead of a table")
     options = parser.parse_args()
-    try:
-        import uvloop
-
-        run = uvloop.run
-    except ImportError:
-        run = asyncio.run
     results: dict[str, list[dict[str, float]]] = {"group commit": [], "naive": []}
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
