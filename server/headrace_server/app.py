@@ -122,6 +122,7 @@ async def running(settings: Settings) -> AsyncIterator[App]:
                 total_timeout=round(settings.default_total_timeout * 1000),
                 progress_timeout=round(settings.progress_timeout * 1000),
                 replay_window=round(settings.replay_window * 1000),
+                memory_per_generation=settings.memory_per_generation_bytes,
                 tell_before_commit=settings.durability == "relaxed",
             ),
             price=prices.cost,

@@ -205,6 +205,8 @@ class Settings(BaseSettings):
     """The metrics of a request are deleted so long after its end, while the request stays. Default: with the request."""
     retention_chunks: Age = 24 * 3600
     """The kept chunks of a generation are deleted so long after its end; its answer stays with the request."""
+    memory_per_generation_bytes: Bytes = 1024 * 1024
+    """Chunks of one generation that stay in memory; of a larger answer the first ones are read from the database."""
     max_response_bytes: Bytes = 16 * 1024 * 1024
     """Largest answer that is read from a provider."""
     max_event_bytes: Bytes = 1024 * 1024

@@ -1,4 +1,4 @@
-"""What must hold of a database after any crash, found by plain SQL and plain arithmetic: nothing of the store is used."""
+"""What must hold of a database after any crash, found by plain SQL and plain arithmetic, and then by `headrace db check` besides."""
 
 import json
 import sqlite3
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crash.callers import Sent
+from headrace_server.store.check import check
 
 TERMINAL = ("completed", "failed")
 OUTPUT_ESTIMATE = 1_024
@@ -29,6 +30,7 @@ def violations(database: Path, sent: Mapping[str, Sent], calls: Counter[str], li
             *_intents(by_id, calls),
             *_metrics(db, by_id),
             *_counters(db, rows, limits),
+            *(f"db check: {finding}" for finding in check(database, now=max((row["updated_at"] for row in rows), default=0))),
         ]
 
 
