@@ -227,14 +227,23 @@ class Run:
         self._step(Event.INITIATE_REQUEST, at=self.start_time)
         targets = self.world.routes.route(self.request)
         self.context = self.context.with_target(targets[0][0].provider, targets[0][1])
+        cause: Fault | None = None
         for number, (provider, model) in enumerate(targets, start=1):
             try:
                 return await self._try(provider, model)
             except HeadraceError as error:
                 fault = error.fault
-                restart = self.request.fallback.mid_stream is MidStreamFallback.RESTART
-                if number == len(targets) or not retry.may_fall_back(fault, delivered=self.delivered, restart=restart):
-                    raise
+            was_called = bool(self.ledger.tried) and self.ledger.tried[-1].provider is provider
+            if was_called or cause is None:
+                cause = fault
+            restart = self.request.fallback.mid_stream is MidStreamFallback.RESTART
+            if number == len(targets) or not retry.may_fall_back(fault, delivered=self.delivered, restart=restart):
+                if not was_called and self.ledger.tried:
+                    # One that was only passed over does not hide what really went wrong before it.
+                    last = self.ledger.tried[-1]
+                    last.stood_in_by = None
+                    self.context = self.context.with_target(last.provider.provider, last.model)
+                raise HeadraceError(cause)
             self._fall_back(provider, targets[number], fault)
 
     async def _try(self, provider: Provider, model: str) -> None:

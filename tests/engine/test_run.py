@@ -266,6 +266,21 @@ async def test_the_next_provider_stands_in_when_the_first_is_used_up(make_bench)
     assert (second.provider, second.success, second.retry_count, second.is_fallback) == ("second", True, 0, True)
 
 
+async def test_a_fallback_that_is_passed_over_does_not_hide_the_real_cause(make_bench):
+    bench = await make_bench(refuses(), refuses(), refuses(), providers=(provider("first"), provider("second", enabled=False)))
+
+    generation = await bench.run(fallback={"providers": ["second"]})
+
+    error = generation.outcome.error
+    assert (error.code, error.http_status, error.provider) == (ErrorCode.SERVER_ERROR, 500, "first")
+    assert len(error.attempts) == 3
+    row = await bench.store.get(generation.request_id)
+    assert (row.provider, row.model) == ("first", "first-model")
+    assert "'second' is disabled" not in row.error_message
+    (line,) = await bench.store.list_metrics(generation.request_id)
+    assert line.fallback_provider is None
+
+
 async def test_an_error_that_every_provider_would_repeat_does_not_fall_back(make_bench):
     bench = await make_bench(refuses(ErrorCode.INVALID_REQUEST, retryable=False, fallback=False, http_status=400))
 
