@@ -22,7 +22,8 @@ from headrace_server.domain.request import GenerateRequest
 from headrace_server.generation import Generation
 from headrace_server.ledger import Price, provider_error
 from headrace_server.replay import tell_again
-from headrace_server.run import Caller, EngineSettings, OnOutcome, Run, World
+from headrace_server.run import Run
+from headrace_server.world import Caller, EngineSettings, OnOutcome, World
 
 __all__ = ["Caller", "Engine", "EngineSettings"]
 

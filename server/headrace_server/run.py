@@ -7,8 +7,8 @@ Readers may come at any time, so a run publishes to its generation's history rat
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from headrace_server.clocks import Clocks
@@ -19,65 +19,17 @@ from headrace_server.domain.events import Completed, Delta, Discontinuity, Faile
 from headrace_server.domain.identity import fingerprint
 from headrace_server.domain.lifecycle import TERMINAL, Event, State, Transition
 from headrace_server.domain.limits import LimitType
-from headrace_server.domain.ports import EventCodec, Journal, Reservation, Routes, Settlement, Trace, Upstream, WallClock
+from headrace_server.domain.ports import Reservation, Settlement, Trace
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.record import LogRow
 from headrace_server.domain.request import DisconnectPolicy, GenerateRequest, MidStreamFallback
 from headrace_server.generation import Generation
 from headrace_server.keeper import Keeper, kept_events
-from headrace_server.ledger import Ledger, Price, Tried, provider_error
+from headrace_server.ledger import Ledger, Tried, provider_error
 from headrace_server.replay import outcome_of, tell_again
+from headrace_server.world import Caller, World
 
 log = logging.getLogger(__name__)
-
-OnOutcome = Callable[[str, Fault | None, int], None]
-"""Told of every call that ended by itself: the provider, what went wrong, and its duration in milliseconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    """What an operator may set. Durations in milliseconds."""
-
-    total_timeout: int = 600_000
-    """Bound of a request that names none."""
-    progress_timeout: int = 120_000
-    """Longest time without content on a stream that sends bytes."""
-    replay_window: int = 60_000
-    """How long an ended generation stays in memory for readers that come back."""
-    default_output_tokens: int = 1_024
-    """What the limiter reserves for an answer without max_tokens."""
-    memory_per_generation: int = 1024 * 1024
-    """Bytes of chunks of one generation that stay in memory; what is over that is read from the store."""
-    tell_before_commit: bool = False
-    """Durability `relaxed`: readers hear the end before it is committed."""
-    poll_interval: int = 200
-    """How often the store is asked about a request that another process runs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who calls, and how long they wait."""
-
-    owner: str = ""
-    traceparent: str | None = None
-    time_left: float | None = None
-    """Seconds until the RPC's deadline; None without one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """Everything outside that a run needs."""
-
-    journal: Journal
-    upstream: Upstream
-    routes: Routes
-    codec: EventCodec
-    clock: WallClock
-    node: str
-    settings: EngineSettings
-    price: Price
-    random: Callable[[], float]
-    on_outcome: OnOutcome
 
 
 class Run:
