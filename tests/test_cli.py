@@ -320,7 +320,7 @@ def test_provider_is_added_changed_checked_and_disabled(server: str, provider_ur
 
 def test_providers_are_listed_as_a_table(server: str) -> None:
     head, *rows = ok("provider", "list", "--server", server).splitlines()
-    assert head.split() == ["PROVIDER", "DIALECT", "ENABLED", "PRIORITY", "KEY", "MODEL", "CIRCUIT", "FROM", "URL"]
+    assert head.split() == ["PROVIDER", "DIALECT", "ENABLED", "PRIORITY", "KEY", "MODEL", "FROM", "URL"]
     fake = next(row.split() for row in rows if row.startswith("fake "))
     assert fake[1:6] == ["openai", "yes", "0", "none", "echo"]
     assert fake[7] == "file"

@@ -46,7 +46,7 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
             echo_json(provider)
         return
     echo_table(
-        ("PROVIDER", "DIALECT", "ENABLED", "PRIORITY", "KEY", "MODEL", "CIRCUIT", "FROM", "URL"),
+        ("PROVIDER", "DIALECT", "ENABLED", "PRIORITY", "KEY", "MODEL", "FROM", "URL"),
         [
             (
                 p.provider,
@@ -55,7 +55,6 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
                 str(p.priority),
                 (f"…{p.api_key_last_four}" if p.api_key_last_four else "yes") if p.has_api_key else "none",
                 p.default_model,
-                word(pb.CircuitState, p.health.circuit_state),
                 word(pb.ProviderSource, p.source),
                 p.api_url,
             )
