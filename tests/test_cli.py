@@ -323,7 +323,7 @@ def test_providers_are_listed_as_a_table(server: str) -> None:
     assert head.split() == ["PROVIDER", "DIALECT", "ENABLED", "PRIORITY", "KEY", "MODEL", "FROM", "URL"]
     fake = next(row.split() for row in rows if row.startswith("fake "))
     assert fake[1:6] == ["openai", "yes", "0", "none", "echo"]
-    assert fake[7] == "file"
+    assert fake[6] == "file"
     assert {row.split()[0] for row in rows} >= {"fake", "claude", "gemini", "openai"}
 
 
