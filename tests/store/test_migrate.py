@@ -38,6 +38,18 @@ def test_migrate_applies_all_in_order_when_the_database_is_new(path: Path, sql: 
     assert recorded == [(file.name[:4], hashlib.sha256(file.read_bytes()).hexdigest(), 1) for file in files]
 
 
+def test_a_new_database_is_readable_by_its_owner_only(path: Path) -> None:
+    migrate(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_database_that_is_there_keeps_its_mode(path: Path) -> None:
+    migrate(path)
+    path.chmod(0o640)
+    migrate(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_migrate_applies_nothing_when_all_is_applied(path: Path) -> None:
     migrate(path)
     assert migrate(path) == []

@@ -1,11 +1,12 @@
 """Migrations: numbered SQL files in the format of dbmate, applied in order, each in a transaction and recorded with its checksum."""
 
 import hashlib
+import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
@@ -41,6 +42,7 @@ def migrate(path: Path, folder: Path | None = None) -> list[str]:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise MigrationError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or later is needed")
     migrations = read_migrations(folder or find_folder("sqlite"))
+    _make_private(path)
     try:
         with closing(sqlite3.connect(path, isolation_level=None, timeout=LOCK_TIMEOUT)) as connection:
             _use_write_ahead_log(connection, path)
@@ -49,6 +51,12 @@ def migrate(path: Path, folder: Path | None = None) -> list[str]:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             raise MigrationError(f"{path} is not a SQLite database") from error
         raise
+
+
+def _make_private(path: Path) -> None:
+    """Make a missing database file readable by its owner only: it will hold prompts and answers. What SQLite puts beside it follows."""
+    with suppress(OSError):  # one that is there stays as its owner wants it; what is wrong with the place, SQLite says better
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def check_version(connection: sqlite3.Connection, path: Path, folder: Path | None = None) -> None:
