@@ -231,7 +231,7 @@ def test_metrics_need_their_log_and_go_with_it(sql: Sql) -> None:
 def test_updated_at_is_set_when_a_row_is_edited_by_hand(path: Path, sql: Sql, table: str, change: str, recursive: str) -> None:
     insert_log(sql)
     insert_limit(sql)
-    sql(f"UPDATE {table} SET updated_at = 1")
+    sql(f"UPDATE {table} SET updated_at = 2")  # not what it was: that would be an edit by hand too
     before = now()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA recursive_triggers = {recursive}")
