@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 MAX_JSON_DEPTH = 64
 MAX_STRUCT_DEPTH = 25
 
+_CANONICAL_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UNSTORABLE = re.compile("[\\0\ud800-\udfff]")
 
 
@@ -44,6 +45,8 @@ def _no_control(value: str) -> str:
 
 
 def _uuid(value: str) -> str:
+    if _CANONICAL_UUID.fullmatch(value):
+        return value
     try:
         parsed = uuid.UUID(value)
     except ValueError:
