@@ -23,7 +23,7 @@ from headrace_server.config import FileProvider, Settings
 from headrace_server.domain.provider import Dialect
 from headrace_server.fake_provider import FakeProvider, Step
 from headrace_server.local_model import MODEL, LocalModel, ModelUnavailable, install
-from headrace_server.program import StartError, run
+from headrace_server.program import StartError, log_warnings, run
 
 PROVIDER = "local"
 MAX_TOKENS = 120
@@ -33,6 +33,7 @@ METRICS = ("input_tokens", "output_tokens", "usage_source", "first_token_latency
 
 def main(prompt: str, *, fake: bool = False, serve: bool = False) -> int:
     """Run the demo; the exit code. `fake`: without a real model. `serve`: go on until Ctrl-C."""
+    log_warnings()
     try:
         return run(_demo(prompt, fake=fake, serve=serve))
     except KeyboardInterrupt:

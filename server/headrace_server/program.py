@@ -93,6 +93,11 @@ async def _prune(path: Path, retention: retentions.Retention) -> Pruned:
         await store.close()
 
 
+def log_warnings() -> None:
+    """Log what goes wrong and nothing else, for a service inside another command."""
+    configure_logging("warning")
+
+
 def run(work: Coroutine[Any, Any, T], *, uvloop: Literal["auto", "on", "off"] = "auto") -> T:
     """Run the coroutine to its end on a loop of its own: uvloop where it is wanted and installed."""
     sys.setswitchinterval(SWITCH_INTERVAL)

@@ -251,7 +251,7 @@ class Work:
     run: Callable[[aiosqlite.Connection], Awaitable[Any]]
 
 
-async def carry_out(db: aiosqlite.Connection, operations: Sequence[Any], node: str) -> list[Any]:
+async def carry_out(db: aiosqlite.Connection, operations: Sequence[Operation | Work], node: str) -> list[Any]:
     """Carry out operations in an open transaction; the result of each."""
     plan = Plan(node)
     await _read(db, plan, operations)
@@ -263,7 +263,7 @@ async def carry_out(db: aiosqlite.Connection, operations: Sequence[Any], node: s
     return results
 
 
-async def _read(db: aiosqlite.Connection, plan: Plan, operations: Sequence[Any]) -> None:
+async def _read(db: aiosqlite.Connection, plan: Plan, operations: Sequence[Operation | Work]) -> None:
     """Read what the operations must know. A plain update needs nothing: its statement leaves terminal rows alone."""
     whole, standing = set(), set()
     targets = set()
