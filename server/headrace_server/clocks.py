@@ -22,27 +22,26 @@ class Clocks:
         if content:
             self.last_content = now
 
-    def next(self) -> tuple[float, Subreason, str]:
-        """The clock that runs out first: when, its name, and what it means."""
-        clocks = [
-            (
-                (self.started if self.last_content is None else self.last_content) + self.progress,
-                Subreason.PROGRESS,
-                f"no content for {self.progress:g} s",
-            )
-        ]
+    def next(self) -> tuple[float, Subreason]:
+        """The clock that runs out first: when, and its name. Asked at every read, so words are made only when one has run out."""
+        clocks = [((self.started if self.last_content is None else self.last_content) + self.progress, Subreason.PROGRESS)]
         if self.last_bytes is not None:
-            clocks.append((self.last_bytes + self.idle, Subreason.STREAM_IDLE, f"no bytes for {self.idle:g} s"))
+            clocks.append((self.last_bytes + self.idle, Subreason.STREAM_IDLE))
         if self.last_content is None:
-            clocks.append((self.started + self.first_token, Subreason.TTFT, f"no first token within {self.first_token:g} s"))
+            clocks.append((self.started + self.first_token, Subreason.TTFT))
         return min(clocks)
 
     def fault(self, *, sent: bool) -> Fault:
         """What to say when the next clock has run out."""
-        _, subreason, what = self.next()
+        _, subreason = self.next()
+        what = {
+            Subreason.PROGRESS: f"no content for {self.progress:g} s",
+            Subreason.STREAM_IDLE: f"no bytes for {self.idle:g} s",
+            Subreason.TTFT: f"no first token within {self.first_token:g} s",
+        }
         return Fault(
             code=ErrorCode.TIMEOUT,
-            message=f"the provider sent {what}",
+            message=f"the provider sent {what[subreason]}",
             subreason=subreason,
             retryable=True,
             replay_safety=ReplaySafety.UNCERTAIN if sent else ReplaySafety.NOT_SENT,
