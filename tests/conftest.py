@@ -3,6 +3,11 @@
 import collections
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A loaded machine is slow: that says nothing about the code.
+settings.register_profile("headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("headrace")
 
 EXCHANGE = "recorded exchange"
 """Property of a test that reads one: its dialect and its kind."""

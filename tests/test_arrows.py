@@ -17,11 +17,11 @@ STANDARD = frozenset(sys.stdlib_module_names)
 CORE = "engine"
 ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "domain": (set(), {"pydantic", "pydantic_core"}),
-    "providers": (set(), {"httpx", "aiohttp", "yarl", "certifi", "msgspec", "pydantic"}),
+    "providers": (set(), {"httpx", "httptools", "aiohappyeyeballs", "aiohttp", "yarl", "certifi", "msgspec", "pydantic"}),
     "store": (set(), {"aiosqlite", "msgspec", "pydantic", "pydantic_core"}),
     "telemetry": (set(), {"opentelemetry", "structlog", "prometheus_client", "grpc"}),
     "security": (set(), {"cryptography"}),
-    "fake_provider": (set(), {"pydantic"}),
+    "fake_provider": (set(), {"pydantic", "yaml", "cryptography"}),
     "local_model": (set(), {"xllamacpp"}),
     "prices": (set(), {"genai_prices"}),
     CORE: (set(), {"pydantic", "pydantic_core"}),

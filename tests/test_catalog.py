@@ -38,6 +38,11 @@ def row(name: str, **fields: Any) -> ProviderRow:
     return ProviderRow.model_validate(plain | {"created_at": START, "updated_at": START} | fields)
 
 
+def changed_row(catalog: Catalog, name: str, **changes: Any) -> ProviderRow:
+    stored = catalog.get(name).model_dump(include=set(ProviderRow.model_fields))
+    return ProviderRow.model_validate(stored | changes)
+
+
 def chain(catalog: Catalog, **fields: Any) -> list[str]:
     return [chosen.provider for chosen, _ in catalog.route(request(**({"provider": None} | fields)))]
 
@@ -136,9 +141,8 @@ async def test_new_provider_serves_the_next_request_with_its_key_sealed_in_the_s
 async def test_change_is_effective_for_the_next_request_and_keeps_the_key(make_catalog):
     catalog = await make_catalog()
     before = await catalog.create(row("local", priority=0), SecretStr("sk-new"))
-    stored = ProviderRow.model_validate(before.model_dump(include=set(ProviderRow.model_fields)))
 
-    await catalog.update(stored.model_copy(update={"default_model": "bigger"}), None)
+    await catalog.update(changed_row(catalog, "local", default_model="bigger"), None)
 
     chosen, model = catalog.route(request(provider=None))[0]
     assert (chosen.provider, model, chosen.api_key) == ("local", "bigger", SecretStr("sk-new"))
@@ -168,6 +172,60 @@ async def test_change_is_refused_by_field_when_a_fallback_is_unknown_or_the_prov
     assert [v.field for v in caught.value.fault.violations] == ["provider.fallback_providers[1]", "provider.fallback_providers[2]"]
     with pytest.raises(Refusal):
         catalog.get("local")
+
+
+async def test_change_is_refused_by_field_when_a_fallback_is_disabled_named_twice_or_leads_back(make_catalog):
+    catalog = await make_catalog(provider("mine", fallback_providers=("claude",)), provider("off", enabled=False))
+    stored = catalog.get("claude")
+
+    with pytest.raises(Refusal) as caught:
+        await catalog.update(changed_row(catalog, "claude", fallback_providers=("gemini", "off", "gemini", "mine")), None)
+
+    assert {v.field: v.description for v in caught.value.fault.violations} == {
+        "provider.fallback_providers[1]": "the provider 'off' is disabled",
+        "provider.fallback_providers[2]": "names 'gemini' a second time",
+        "provider.fallback_providers[3]": "makes a cycle: claude → mine → claude",
+    }
+    assert catalog.get("claude") == stored
+
+
+async def test_fallback_that_became_useless_does_not_stand_in_the_way_of_another_change(make_catalog):
+    catalog = await make_catalog(environment_keys=KEYS)
+    await catalog.create(row("local", fallback_providers=("claude", "gemini")), None)
+    await catalog.update(changed_row(catalog, "claude", enabled=False), None)
+
+    changed = await catalog.update(changed_row(catalog, "local", priority=0), None, sets_fallbacks=False)
+
+    assert (changed.priority, changed.fallback_providers) == (0, ("claude", "gemini"))
+    assert chain(catalog) == ["local", "claude", "gemini"]
+
+
+async def test_provider_is_found_no_more_when_it_was_deleted(make_catalog):
+    catalog = await make_catalog()
+    await catalog.create(row("local"), None)
+
+    await catalog.delete("local")
+
+    assert "local" not in [p.provider for p in catalog.all()]
+    await catalog.load()
+    assert "local" not in [p.provider for p in catalog.all()]
+
+
+async def test_deletion_is_refused_when_something_refers_to_the_provider(make_catalog):
+    catalog = await make_catalog(provider("mine", source=ProviderSource.FILE, fallback_providers=("gemini",)))
+    await catalog.create(row("other", fallback_providers=("openai", "gemini")), None)
+
+    for name, running, subreason, why in [
+        ("gemini", 0, Subreason.PROVIDER_IN_USE, "it is a fallback of mine, other"),
+        ("claude", 2, Subreason.PROVIDER_IN_USE, "2 running requests may call it"),
+        ("mine", 0, Subreason.PROVIDER_IN_FILE, "configuration file"),
+        ("nobody", 0, Subreason.PROVIDER_NOT_FOUND, "there is no provider named 'nobody'"),
+    ]:
+        before = catalog.all()
+        with pytest.raises(Refusal, match=why) as caught:
+            await catalog.delete(name, running_on=lambda name, running=running: running)
+        assert caught.value.fault.subreason == subreason
+        assert catalog.all() == before
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,24 @@
 import json
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from google.protobuf import json_format
 from typer.testing import CliRunner
 
+from headrace.v1 import generation_service_pb2, generation_service_pb2_grpc, request_pb2
 from headrace_server.cli import app
 
 HEADRACE = [sys.executable, "-m", "headrace_server"]
@@ -24,11 +29,12 @@ COMMANDS = [
     [],
     ["serve"],
     ["generate"],
+    ["explain"],
     ["states"],
     ["fake-provider"],
     ["demo"],
     ["db", "migrate"],
-    *(["provider", name] for name in ("list", "add", "set", "disable", "check")),
+    *(["provider", name] for name in ("list", "get", "add", "set", "disable", "delete", "check", "reset", "quotas")),
     *(["request", name] for name in ("list", "show", "watch", "cancel")),
 ]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "ANTHROPIC_", "OPENAI_", "GEMINI_"))}
@@ -191,6 +197,52 @@ def test_fake_provider_refuses_a_wrong_script(tmp_path: Path) -> None:
     assert "call 0.stat: Extra inputs" in done.stderr
 
 
+def test_fake_provider_lists_its_ready_scripts() -> None:
+    lines = ok("fake-provider", "--list").splitlines()
+    assert "F02   500 three times; the fallback answers" in lines
+    assert len(lines) == len({line.split()[0] for line in lines}) > 40
+
+
+def test_ready_script_shows_its_row_when_it_is_repeated_as_it_says(tmp_path: Path) -> None:
+    config = tmp_path / "headrace.toml"
+    arguments = ("fake-provider", "--script", "F07", "--write-config", str(config))
+    with started(*arguments, ready=r"fake provider listening on (\S+)\n") as (provider, url):
+        told = list(iter(provider.stdout.readline, "To see it:\n"))
+        assert f"  p: openai, {url}/p/v1\n" in told
+        assert provider.stdout.readline() == f"  headrace serve --config {config}\n"
+        grpcurl = shlex.split(provider.stdout.readline())
+        request = json.loads(grpcurl[grpcurl.index("-d") + 1])["generate"]
+        serve = ("serve", "--listen", "127.0.0.1:0", "--config", str(config))
+        with (
+            started(*serve, ready=r"headrace listening on (127\.0\.0\.1:\d+)\n") as (_, address),
+            grpc.insecure_channel(address) as channel,
+        ):
+            command = generation_service_pb2.StreamGenerateRequest(generate=json_format.ParseDict(request, request_pb2.GenerateRequest()))
+            stub = generation_service_pb2_grpc.GenerationServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as failed:
+                list(stub.StreamGenerate(iter([command])))
+            assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_fake_provider_prints_the_configuration_when_no_file_is_named() -> None:
+    with started("fake-provider", "--script", "F02", ready=r"fake provider listening on (\S+)\n") as (provider, url):
+        text = "".join(iter(provider.stdout.readline, "To see it:\n"))
+    assert tomllib.loads(text[text.index("database = ") :])["providers"]["p"]["api_url"] == f"{url}/p/v1"
+
+
+def test_fake_provider_writes_no_configuration_for_a_list_of_calls(tmp_path: Path) -> None:
+    script = tmp_path / "script.yaml"
+    script.write_text("- {status: 500}\n")
+    done = headrace("fake-provider", "--script", str(script), "--write-config", str(tmp_path / "headrace.toml"))
+    assert done.returncode == 2
+    assert "needs a script with named providers" in done.stderr
+
+
+def test_database_in_memory_cannot_be_looked_after() -> None:
+    done = headrace("db", "check", "--database", "memory:")
+    assert (done.returncode, done.stderr) == (1, "headrace: database: a store in memory has no file\n")
+
+
 def test_demo_shows_states_tokens_and_the_record(tmp_path: Path) -> None:
     text = ok("demo", "Hello river", "--fake", TMPDIR=str(tmp_path))
     for expected in (
@@ -320,10 +372,13 @@ def test_provider_is_added_changed_checked_and_disabled(server: str, provider_ur
 
 def test_providers_are_listed_as_a_table(server: str) -> None:
     head, *rows = ok("provider", "list", "--server", server).splitlines()
-    assert head.split() == ["PROVIDER", "DIALECT", "ENABLED", "PRIORITY", "KEY", "MODEL", "FROM", "URL"]
+    columns = ["PROVIDER", "DIALECT", "ENABLED", "PRIORITY", "KEY", "MODEL", "FROM", "CIRCUIT", "ERRORS", "LATENCY", "URL"]
+    assert head.split() == columns
     fake = next(row.split() for row in rows if row.startswith("fake "))
     assert fake[1:6] == ["openai", "yes", "0", "none", "echo"]
-    assert fake[6] == "file"
+    assert fake[6:8] == ["file", "closed"]
+    gemini = next(row.split() for row in rows if row.startswith("gemini "))
+    assert gemini[7:10] == ["closed", "-", "-"]
     assert {row.split()[0] for row in rows} >= {"fake", "claude", "gemini", "openai"}
 
 
@@ -336,6 +391,11 @@ def test_providers_are_listed_as_a_table(server: str) -> None:
         (["add", "x", "--dialect", "latin", "--default-model", "m"], 2, "'latin' is none of claude, gemini, openai"),
         (["set", "fake", "--priority", "1"], 1, "headrace: FAILED_PRECONDITION: "),
         (["check", "nobody"], 1, "headrace: NOT_FOUND: "),
+        (["get", "nobody"], 1, "headrace: NOT_FOUND: "),
+        (["reset", "nobody"], 1, "headrace: NOT_FOUND: "),
+        (["delete", "fake"], 1, "headrace: FAILED_PRECONDITION: "),
+        (["set", "claude", "--fallback", "nobody"], 1, "provider.fallback_providers[0]: there is no provider named 'nobody'"),
+        (["set", "claude", "--rate-limit-rpm", "0"], 1, "provider.rate_limit_rpm: must be greater than 0"),
     ],
 )
 def test_provider_command_fails_with_words(server: str, arguments: list[str], code: int, expected: str) -> None:
@@ -350,6 +410,83 @@ def test_check_fails_when_the_provider_does_not_answer(server: str) -> None:
     done = headrace("provider", "check", "gone", "--server", server)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("headrace: NETWORK_ERROR: ")
+
+
+def test_provider_is_shown_with_how_it_does_until_it_is_deleted(server: str) -> None:
+    add = ("provider", "add", "shaky", "--dialect", "openai", "--default-model", "m", "--api-url", "http://127.0.0.1:1/v1")
+    ok(*add, "--rate-limit-rpm", "9", "--fallback", "fake", "--priority", "999", "--server", server)
+    shown = dict(line.split(None, 1) for line in ok("provider", "get", "shaky", "--server", server).splitlines())
+    assert (shown["provider"], shown["dialect"], shown["key"], shown["from"]) == ("shaky", "openai", "none", "store")
+    assert (shown["limits"], shown["fallbacks"], shown["circuit"]) == ("9 requests a minute", "fake", "closed")
+    assert shown["last"] == "minute  0 calls, errors -, latency -"
+    shown = json.loads(ok("provider", "get", "shaky", "--json", "--server", server))
+    assert shown["health"] == {"circuit_state": "CIRCUIT_STATE_CLOSED"}
+
+    assert ok("provider", "delete", "shaky", "--server", server) == "shaky is gone\n"
+    assert "shaky" not in providers(server)
+
+
+def test_circuit_is_shown_open_until_it_is_reset_by_hand(server: str) -> None:
+    add = ("provider", "add", "broken", "--dialect", "openai", "--default-model", "m", "--api-url", "http://127.0.0.1:1/v1")
+    ok(*add, "--priority", "999", "--server", server)
+    for _ in range(5):
+        assert headrace("provider", "check", "broken", "--server", server).returncode == 1
+    row = next(line.split() for line in ok("provider", "list", "--server", server).splitlines() if line.startswith("broken "))
+    assert row[7:10] == ["open", "100%", "-"]
+    assert re.search(r"^circuit +open, a probe at \d{4}-.* UTC$", ok("provider", "get", "broken", "--server", server), re.MULTILINE)
+    assert ok("provider", "reset", "broken", "--server", server) == "broken: circuit closed\n"
+    done = headrace("provider", "delete", "broken", "--server", server)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "rows of the record refer to it; disable it instead" in done.stderr
+
+
+def test_quotas_are_shown_and_watched(server: str, provider_url: str) -> None:
+    add = ("provider", "add", "limited", "--dialect", "openai", "--default-model", "echo", "--api-url", f"{provider_url}/v1")
+    ok(*add, "--rate-limit-rpd", "5", "--priority", "999", "--server", server)
+    assert headrace("generate", "Hello", "--provider", "limited", "--server", server).returncode == 0
+    head, row = ok("provider", "quotas", "limited", "--server", server).splitlines()
+    assert head.split() == ["PROVIDER", "MODEL", "LIMIT", "OF", "LIMIT", "USED", "RESERVED", "LEFT", "RESET", "(UTC)"]
+    assert row.split()[:9] == ["limited", "echo", "requests", "per", "day", "5", "1", "0", "4"]
+    assert ok("provider", "quotas", "limited", "--model", "other", "--server", server).splitlines() == [
+        "PROVIDER  MODEL  LIMIT OF  LIMIT  USED  RESERVED  LEFT  RESET (UTC)"
+    ]
+
+    arguments = [*HEADRACE, "provider", "quotas", "limited", "--watch", "--json", "--server", server]
+    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert json.loads(watching.stdout.readline())["used"] == "1"
+        assert headrace("generate", "Hello", "--provider", "limited", "--server", server).returncode == 0
+        while json.loads(watching.stdout.readline())["used"] != "2":
+            pass
+        watching.send_signal(signal.SIGINT)
+        _, stderr = watching.communicate(timeout=20)
+    assert watching.returncode == 130
+    assert "Traceback" not in stderr
+
+
+# ---------------------------------------------------------------- explain
+
+
+def test_plan_is_shown_without_asking_anyone(server: str) -> None:
+    before = ok("request", "list", "--server", server)
+    lines = ok("explain", "Hello river", "--provider", "fake", "--max-tokens", "9", "--server", server).splitlines()
+    assert lines[0] == "1. fake/echo"
+    assert "would begin at once" in lines
+    plan = json.loads(ok("explain", "-", "--json", "--model", "large", "--server", server, stdin="Hello river"))
+    assert (plan["providers"][0], plan["expected_wait"]) == ({"provider": "fake", "model": "large"}, "0s")
+    assert ok("request", "list", "--server", server) == before
+
+
+def test_explain_fails_and_says_why_when_nobody_would_be_asked(server: str) -> None:
+    done = headrace("explain", "Hello", "--temperature", "7", "--max-tokens", "0", "--server", server)
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert {line.partition(":")[0] for line in lines[:-1]} == {"temperature", "max_tokens"}
+    assert lines[-1] == "nobody would be asked"
+    plan = headrace("explain", "Hello", "--provider", "claude", "--server", server).stdout.splitlines()
+    assert plan[0].startswith("1. claude/claude-")
+    assert plan[0].endswith(" is passed over: the provider 'claude' has no API key")
+    assert plan[1] == "2. fake/echo"
 
 
 # ---------------------------------------------------------------- request

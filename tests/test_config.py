@@ -122,6 +122,10 @@ def test_database_is_refused_when_it_is_no_sqlite_url(database: str) -> None:
     assert line.startswith("database (flag --database): must be sqlite:///PATH")
 
 
+def test_database_may_be_in_memory() -> None:
+    assert load({"database": "memory:"}).database == "memory:"
+
+
 def test_database_is_refused_when_it_is_postgresql() -> None:
     assert complaints({"database": "postgresql://u:secret@h/d"}) == [
         "database (flag --database): PostgreSQL is not supported yet; use sqlite:///PATH"
@@ -252,13 +256,50 @@ def test_key_may_be_missing_when_the_provider_is_disabled(tmp_path: Path) -> Non
         ),
         (
             'dialect = "openai"\ndefault_model = "m"\nfallback_providers = ["a"]',
-            "providers.a.fallback_providers: names the provider itself",
+            "providers.a.fallback_providers[0]: is the provider itself",
         ),
     ],
 )
 def test_provider_of_the_file_is_refused_by_name(tmp_path: Path, table: str, expected: str) -> None:
     config = write(tmp_path, f"[providers.a]\n{table}\n")
     assert complaints(config=config) == [expected.format(config)]
+
+
+TABLE = '[providers.{}]\ndialect = "openai"\ndefault_model = "m"\nfallback_providers = {}\n'
+
+
+def test_fallbacks_of_the_file_are_refused_by_name_when_they_could_not_stand_in(tmp_path: Path) -> None:
+    config = write(tmp_path, TABLE.format("a", ["b", "claude", "claude"]) + TABLE.format("b", ["c"]) + TABLE.format("c", ["a"]))
+    assert complaints(config=config) == [
+        "providers.a.fallback_providers[0]: makes a cycle: a → b → c → a",
+        "providers.a.fallback_providers[2]: names 'claude' a second time",
+        "providers.b.fallback_providers[0]: makes a cycle: b → c → a → b",
+        "providers.c.fallback_providers[0]: makes a cycle: c → a → b → c",
+    ]
+
+
+def test_fallbacks_of_the_file_are_refused_by_name_when_the_store_shows_that_they_could_not_stand_in(tmp_path: Path) -> None:
+    settings = load(config=write(tmp_path, TABLE.format("a", ["claude", "nobody"])))
+    settings.check_fallbacks({"a": ("claude",), "claude": ("gemini",), "gemini": ()})
+    with pytest.raises(ConfigurationError) as caught:
+        settings.check_fallbacks({"a": ("claude", "nobody"), "claude": ("gemini",), "gemini": ("a",)})
+    assert caught.value.lines == [
+        "providers.a.fallback_providers[0]: makes a cycle: a → claude → gemini → a",
+        "providers.a.fallback_providers[1]: there is no provider named 'nobody'",
+    ]
+
+
+def test_limit_of_zero_is_refused_by_name(tmp_path: Path) -> None:
+    config = write(tmp_path, '[providers.a]\ndialect = "openai"\ndefault_model = "m"\nrate_limit_tpm = 0\n')
+    (line,) = complaints(config=config)
+    assert line.startswith(f"providers.a.rate_limit_tpm ({config}): ")
+
+
+def test_provider_may_be_disabled_when_others_of_the_file_name_it(tmp_path: Path) -> None:
+    config = write(tmp_path, TABLE.format("a", ["b"]) + TABLE.format("b", []) + "enabled = false\n")
+    settings = load(config=config)
+    settings.check_fallbacks({"a": ("b",), "b": ()})
+    assert not settings.providers["b"].enabled
 
 
 def test_provider_name_is_refused_when_requests_could_not_name_it(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def test_wheel_holds_the_service_the_stubs_and_the_migrations(wheel: Path) -> No
         names = set(archive.namelist())
     assert {"headrace/v1/generation_service_pb2_grpc.py", "headrace/py.typed", "headrace_server/cli/__init__.py"} <= names
     assert "headrace_server/model_requirements.txt" in names
+    scripts = ROOT / "server" / "headrace_server" / "fake_provider" / "scripts"
+    assert {f"headrace_server/fake_provider/scripts/{path.name}" for path in scripts.glob("*.yaml")} <= names
     packed = {name for name in names if name.startswith("headrace_server/migrations/sqlite/")}
     assert packed == {f"headrace_server/migrations/sqlite/{path.name}" for path in (ROOT / "migrations" / "sqlite").glob("*.sql")}
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -242,7 +242,7 @@ FIELDS: tuple[Sample, ...] = (
 )
 """Every field of a request that is meant for the provider."""
 
-OWN = ("request_id", "provider", "metadata", "retry", "fallback", "timeouts", "on_disconnect", "quiet", "timing")
+OWN = ("request_id", "provider", "metadata", "retry", "fallback", "timeouts", "on_disconnect", "quiet", "timing", "priority")
 """Fields that are for Headrace alone: no dialect sends them."""
 
 _ALL = ("claude", "gemini", "openai, chat", "openai, responses", "other servers, chat")

@@ -20,15 +20,16 @@ from headrace_server.domain.provider import Dialect
 from headrace_server.domain.record import LogRow
 from headrace_server.domain.result import GenerationResult
 from headrace_server.engine import Engine, EngineSettings
+from headrace_server.health import Health, loop_ticks
 from headrace_server.keeper import without_gaps
 from headrace_server.prices import Prices
-from headrace_server.providers.http import make_client
+from headrace_server.providers.http import make_transport
 from headrace_server.providers.registry import DIALECTS, dialect_for
 from headrace_server.providers.upstream import HttpUpstream
 from headrace_server.replay import salvage
 from headrace_server.rpc.analytics_service import AnalyticsServicer
 from headrace_server.rpc.codec_event import StoredEvents
-from headrace_server.rpc.generation_service import GenerationServicer
+from headrace_server.rpc.generation_service import GenerationServicer, StreamSettings
 from headrace_server.rpc.listener import Listener, ListenerSettings
 from headrace_server.rpc.provider_service import ProviderServicer
 from headrace_server.rpc.request_service import RequestServicer
@@ -36,7 +37,7 @@ from headrace_server.security.keyring import KeyRing
 from headrace_server.store.check import check
 from headrace_server.store.retention import Retention, prune
 from headrace_server.store.sqlite import Durability
-from headrace_server.store.url import open_url, sqlite_path
+from headrace_server.store.url import MEMORY, open_url, sqlite_path
 from headrace_server.telemetry.request import Telemetry
 from headrace_server.telemetry.setup import open_telemetry
 
@@ -90,28 +91,36 @@ async def running(settings: Settings) -> AsyncIterator[App]:
     async with contextlib.AsyncExitStack() as stack:
         telemetry = open_telemetry(otlp_endpoint=settings.otlp_endpoint, prometheus_listen=settings.prometheus_listen, node=node)
         stack.push_async_callback(telemetry.close)
-        path = sqlite_path(settings.database)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        keyring = _keyring(settings.database)
         store = open_url(settings.database, node=node, clock=wall_clock, durability=Durability(settings.durability))
         await store.open()
         stack.push_async_callback(store.close)
         await _recover(store, telemetry, node)
+        health = Health(loop_ticks, wall_clock, retry_budget=settings.retry_budget)
         catalog = Catalog(
             store,
-            KeyRing.open(_keyring_path(path)),
+            keyring,
             from_file=settings.file_providers(DEFAULT_URLS, now=wall_clock()),
             environment_keys=environment_keys(),
+            health_rank=health.rank,
         )
         await catalog.load()
-        client = make_client(settings.transport)
-        stack.push_async_callback(client.aclose)
+        settings.check_fallbacks({provider.provider: provider.fallback_providers for provider in catalog.all()})
+        transport = make_transport(settings.transport)
+        stack.push_async_callback(transport.aclose)
         prices = Prices()
         loading = asyncio.get_running_loop().run_in_executor(None, prices.load)
         stack.push_async_callback(lambda: asyncio.wait([loading]))
         engine = Engine(
             journal=store,
             upstream=HttpUpstream(
-                client, dialect_for, wall_clock, max_response=settings.max_response_bytes, max_event=settings.max_event_bytes
+                transport,
+                dialect_for,
+                wall_clock,
+                max_response=settings.max_response_bytes,
+                max_event=settings.max_event_bytes,
+                max_pieces=settings.max_response_pieces,
+                unknowns=telemetry,
             ),
             routes=catalog,
             codec=StoredEvents(),
@@ -121,11 +130,14 @@ async def running(settings: Settings) -> AsyncIterator[App]:
             settings=EngineSettings(
                 total_timeout=round(settings.default_total_timeout * 1000),
                 progress_timeout=round(settings.progress_timeout * 1000),
+                max_concurrent=settings.max_concurrent_generations,
                 replay_window=round(settings.replay_window * 1000),
+                replay_memory=settings.replay_memory_bytes,
                 memory_per_generation=settings.memory_per_generation_bytes,
                 tell_before_commit=settings.durability == "relaxed",
             ),
             price=prices.cost,
+            health=health,
         )
         listener = _listener(settings, engine, store, catalog)
         port = await listener.start()
@@ -159,6 +171,14 @@ async def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
         log.info("draining", extra={"drain_timeout": settings.drain_timeout})
 
 
+def _stream_settings(settings: Settings) -> StreamSettings:
+    return StreamSettings(
+        max_in_flight=settings.max_in_flight_per_stream,
+        max_unread=settings.max_unread_bytes,
+        patience=settings.slow_client_timeout,
+    )
+
+
 def _listener(settings: Settings, engine: Engine, store: Store, catalog: Catalog) -> Listener:
     return Listener(
         ListenerSettings(
@@ -168,12 +188,13 @@ def _listener(settings: Settings, engine: Engine, store: Store, catalog: Catalog
             keepalive_time=settings.keepalive_time,
             keepalive_timeout=settings.keepalive_timeout,
             min_ping_interval=settings.min_ping_interval,
+            max_streams_per_connection=settings.max_streams_per_connection,
             max_connection_age=settings.max_connection_age,
         ),
         {
-            "GenerationService": GenerationServicer(engine, clock=wall_clock, max_in_flight=settings.max_in_flight_per_stream),
+            "GenerationService": GenerationServicer(engine, clock=wall_clock, settings=_stream_settings(settings)),
             "RequestService": RequestServicer(engine, store),
-            "ProviderService": ProviderServicer(catalog, engine, clock=wall_clock, default_urls=DEFAULT_URLS),
+            "ProviderService": ProviderServicer(catalog, engine, store, clock=wall_clock, default_urls=DEFAULT_URLS),
             "AnalyticsService": AnalyticsServicer(store.analytics, clock=wall_clock),
         },
     )
@@ -246,5 +267,10 @@ async def _watch_store(app: App) -> None:
             await app.listener.set_serving(well)
 
 
-def _keyring_path(database: Path) -> Path:
-    return database.with_name(database.name + ".keys")
+def _keyring(database: str) -> KeyRing:
+    """The key ring beside the database, whose folder is made here; that of a store in memory is gone with it."""
+    if database == MEMORY:
+        return KeyRing.ephemeral()
+    path = sqlite_path(database)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return KeyRing.open(path.with_name(path.name + ".keys"))

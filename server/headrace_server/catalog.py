@@ -9,6 +9,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from headrace_server.domain.errors import ErrorCode, Refusal, Subreason, Violation, invalid
+from headrace_server.domain.fallbacks import wrong_fallbacks
 from headrace_server.domain.ports import Store
 from headrace_server.domain.provider import Provider, ProviderRow, ProviderSource
 from headrace_server.domain.request import GenerateRequest
@@ -112,18 +113,48 @@ class Catalog:
 
     async def create(self, row: ProviderRow, new_key: SecretStr | None) -> Provider:
         """Add a provider. Raises Refusal."""
-        if row.provider in self._providers or not await self._store.create_provider(self._checked(row, new_key)):
-            raise Refusal(ErrorCode.INVALID_REQUEST, f"there is a provider named {row.provider!r} already", Subreason.ALREADY_EXISTS)
+        if row.provider in self._providers:
+            raise _exists(row.provider)
+        self._check_fallbacks(row)
+        if not await self._store.create_provider(self._sealed(row, new_key)):
+            raise _exists(row.provider)
         await self.load()
         return self.get(row.provider)
 
-    async def update(self, row: ProviderRow, new_key: SecretStr | None) -> Provider:
-        """Replace a provider's row. Without a new key the row's stands. Raises Refusal."""
+    async def update(self, row: ProviderRow, new_key: SecretStr | None, *, sets_fallbacks: bool = True) -> Provider:
+        """Replace a provider's row. Without a new key the row's stands. Raises Refusal.
+
+        Fallbacks that are not set now are not checked: what has become of them must not stand in the way of another change.
+        """
         self.editable(row.provider)
-        if not await self._store.update_provider(self._checked(row, new_key)):
+        if sets_fallbacks:
+            self._check_fallbacks(row)
+        if not await self._store.update_provider(self._sealed(row, new_key)):
             raise Refusal(ErrorCode.INVALID_REQUEST, f"there is no provider named {row.provider!r}", Subreason.PROVIDER_NOT_FOUND)
         await self.load()
         return self.get(row.provider)
+
+    async def delete(self, name: str, *, running_on: Callable[[str], int] = lambda name: 0) -> None:
+        """Remove a provider that nothing refers to, with the counters of its limits. Raises Refusal.
+
+        `running_on` tells how many requests run here that may still call a provider. None can come after it was asked: by then the
+        provider is found no more.
+        """
+        provider = self.editable(name)
+        if users := [p.provider for p in self.all() if name in p.fallback_providers]:
+            raise _in_use(name, f"it is a fallback of {', '.join(users)}")
+        if records := await self._store.count_requests_of(name):
+            raise _in_use(name, f"{records:,} rows of the record refer to it")
+        self._providers.pop(name, None)
+        try:
+            if running := running_on(name):
+                raise _in_use(name, f"{running:,} running requests may call it")
+            # Where there is neither its row nor one that refers to it, another process was faster.
+            if not await self._store.delete_provider(name) and (records := await self._store.count_requests_of(name)):
+                raise _in_use(name, f"{records:,} rows of the record refer to it by now")
+        except BaseException:
+            self._providers[name] = provider
+            raise
 
     def editable(self, name: str) -> Provider:
         """A provider that may be changed. Raises Refusal."""
@@ -135,19 +166,27 @@ class Catalog:
             )
         return provider
 
-    def _checked(self, row: ProviderRow, new_key: SecretStr | None) -> ProviderRow:
-        """The row with its key encrypted, if every provider that it names is there. Raises Refusal."""
-        known = {*self._providers, row.provider}
-        wrong = [
-            Violation(
-                field=f"provider.fallback_providers[{i}]",
-                description="is the provider itself" if name == row.provider else f"there is no provider named {name!r}",
-            )
-            for i, name in enumerate(row.fallback_providers)
-            if name == row.provider or name not in known
-        ]
+    def _check_fallbacks(self, row: ProviderRow) -> None:
+        """Raise the Refusal that names every fallback of a new row that could not stand in."""
+        named = {p.provider: p.fallback_providers for p in self._providers.values()} | {row.provider: row.fallback_providers}
+        wrong = dict(wrong_fallbacks(row.provider, named))
+        for i, name in enumerate(row.fallback_providers):
+            if i not in wrong and not self._providers[name].enabled:
+                wrong[i] = f"the provider {name!r} is disabled"
         if wrong:
-            raise invalid(wrong)
+            raise invalid([Violation(field=f"provider.fallback_providers[{i}]", description=text) for i, text in sorted(wrong.items())])
+
+    def _sealed(self, row: ProviderRow, new_key: SecretStr | None) -> ProviderRow:
+        """The row with its new key encrypted, or as it is."""
         if new_key is None:
             return row
         return row.model_copy(update={"api_key_encrypted": self._cipher.encrypt(row.provider, new_key.get_secret_value())})
+
+
+def _exists(name: str) -> Refusal:
+    return Refusal(ErrorCode.INVALID_REQUEST, f"there is a provider named {name!r} already", Subreason.ALREADY_EXISTS)
+
+
+def _in_use(name: str, why: str) -> Refusal:
+    message = f"the provider {name!r} is in use: {why}; disable it instead"
+    return Refusal(ErrorCode.INVALID_REQUEST, message, Subreason.PROVIDER_IN_USE)

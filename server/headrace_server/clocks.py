@@ -22,6 +22,14 @@ class Clocks:
         if content:
             self.last_content = now
 
+    def stood_still(self, seconds: float) -> None:
+        """For so long nothing was read: that silence was ours, not the provider's."""
+        self.started += seconds
+        if self.last_bytes is not None:
+            self.last_bytes += seconds
+        if self.last_content is not None:
+            self.last_content += seconds
+
     def next(self) -> tuple[float, Subreason]:
         """The clock that runs out first: when, and its name. Asked at every read, so words are made only when one has run out."""
         clocks = [((self.started if self.last_content is None else self.last_content) + self.progress, Subreason.PROGRESS)]
@@ -32,8 +40,15 @@ class Clocks:
         return min(clocks)
 
     def fault(self, *, sent: bool) -> Fault:
-        """What to say when the next clock has run out."""
-        _, subreason = self.next()
+        """What to say when the next clock has run out. Until the request is on its way it is the connection that does not come."""
+        due, subreason = self.next()
+        if not sent:
+            return Fault(
+                code=ErrorCode.NETWORK_ERROR,
+                message=f"cannot connect to the provider: no connection within {due - self.started:g} s",
+                retryable=True,
+                replay_safety=ReplaySafety.NOT_SENT,
+            )
         what = {
             Subreason.PROGRESS: f"no content for {self.progress:g} s",
             Subreason.STREAM_IDLE: f"no bytes for {self.idle:g} s",
@@ -44,5 +59,5 @@ class Clocks:
             message=f"the provider sent {what[subreason]}",
             subreason=subreason,
             retryable=True,
-            replay_safety=ReplaySafety.UNCERTAIN if sent else ReplaySafety.NOT_SENT,
+            replay_safety=ReplaySafety.UNCERTAIN,
         )

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from headrace_server.domain.base import ModelName, ProviderName
+from headrace_server.domain.fallbacks import Named, wrong_fallbacks
 from headrace_server.domain.provider import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_PRIORITY,
@@ -40,6 +41,7 @@ NOT_SETTINGS = frozenset(
         "HEADRACE_KEYRING",  # keys that encrypt the stored API keys; read by the key ring
         "HEADRACE_WIRE",  # tests: folder of recorded exchanges
         "HEADRACE_GRPCURL",  # tests: path of grpcurl
+        "HEADRACE_WRITE_FAULTS",  # tests: write docs/faults.md instead of comparing with it
     }
 )
 """Variables with the prefix that are no settings of the service."""
@@ -104,7 +106,7 @@ def _address(value: str) -> str:
 def _database(value: str) -> str:
     if value.startswith(("postgresql:", "postgres:")):
         raise ValueError("PostgreSQL is not supported yet; use sqlite:///PATH")
-    if not value.startswith("sqlite:///") or value == "sqlite:///":
+    if value != "memory:" and (not value.startswith("sqlite:///") or value == "sqlite:///"):
         raise ValueError("must be sqlite:///PATH, such as sqlite:///headrace.db or sqlite:////srv/headrace.db")
     return value
 
@@ -174,13 +176,22 @@ class Settings(BaseSettings):
     insecure: bool = False
     """Allow a listener that other machines can reach although it has neither TLS nor tokens."""
     database: Annotated[str, AfterValidator(_database)] = Field(default_factory=_default_database)
-    """`sqlite:///PATH`. Default: `headrace/headrace.db` in the user's data directory."""
+    """`sqlite:///PATH`, or `memory:`, for tests and demos: nothing survives the process. Default: `headrace/headrace.db` in the user's data
+    directory."""
     durability: Literal["strict", "normal", "relaxed"] = "normal"
     """What a commit survives: strict: power loss; normal: the death of the process; relaxed: an end is told before it is committed."""
     reflection: bool = True
     """Whether the service describes itself to grpcurl and others."""
     max_in_flight_per_stream: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Most generations that run at once on one StreamGenerate."""
+    max_concurrent_generations: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    """Most generations that run at once in one process; more are refused."""
+    max_streams_per_connection: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Most RPCs that are open at once on one connection; a caller's library keeps back what is over that, or opens another connection."""
+    max_unread_bytes: Bytes = 1024 * 1024
+    """Chunks that wait for a caller who does not read, of all generations of one stream, before their providers are not read either."""
+    slow_client_timeout: Seconds = 60
+    """A stream whose caller has taken nothing for so long, though there was something to take, is ended."""
     max_receive_message_bytes: Bytes = 4 * 1024 * 1024
     """Largest message that a caller may send."""
     keepalive_time: Seconds = 60
@@ -197,8 +208,12 @@ class Settings(BaseSettings):
     """Bounds a generation whose caller set no deadline."""
     progress_timeout: Seconds = 120
     """Bounds how long a provider may send bytes without content."""
+    retry_budget: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of a provider's calls within a minute that may be retries; ten a minute are always allowed."""
     replay_window: Annotated[float, Field(ge=0, le=24 * 3600, allow_inf_nan=False)] = 60
     """How long the chunks of an ended generation stay at hand for resume."""
+    replay_memory_bytes: Bytes = 64 * 1024 * 1024
+    """Most memory that ended generations take for that; over it, those that ended first leave before their time."""
     retention_requests: Age | None = None
     """Requests are deleted so long after their end, with all that belongs to them; their ids count as new then. Default: never."""
     retention_metrics: Age | None = None
@@ -211,7 +226,10 @@ class Settings(BaseSettings):
     """Largest answer that is read from a provider."""
     max_event_bytes: Bytes = 1024 * 1024
     """Largest single event of a provider's stream."""
-    transport: Literal["aiohttp", "httpx"] = "aiohttp"
+    max_response_pieces: Annotated[int, Field(gt=0, le=2**31 - 1)] = 250_000
+    """Most pieces that one answer may come in, for each takes many times its bytes in memory; one that begins a new part counts as 25
+    more."""
+    transport: Literal["httptools", "aiohttp", "httpx"] = "httptools"
     """What speaks HTTP to the providers."""
     uvloop: Literal["auto", "on", "off"] = "auto"
     """Whether uvloop runs the event loop; auto: where it is installed."""
@@ -245,9 +263,6 @@ class Settings(BaseSettings):
                 address = getattr(self, name)
                 if address is not None and not is_loopback(split_address(address)[0]):
                     raise ValueError(f"{name}: other machines can reach {address}: set insecure (--insecure) if that is meant")
-        for name, provider in self.providers.items():
-            if name in provider.fallback_providers:
-                raise ValueError(f"providers.{name}.fallback_providers: names the provider itself")
         return self
 
     def file_providers(self, default_urls: Mapping[Dialect, str], *, now: int, environ: Mapping[str, str] | None = None) -> list[Provider]:
@@ -279,6 +294,15 @@ class Settings(BaseSettings):
             raise ConfigurationError(wrong)
         return found
 
+    def check_fallbacks(self, named: Named) -> None:
+        """Refuse fallbacks in the file that could not stand in; `named` tells of every provider whom it names. Raises ConfigurationError.
+
+        One that is disabled is no error: in an incident it must be possible to disable a provider here without touching all others.
+        """
+        wrong = [f"providers.{name}.fallback_providers[{i}]: {text}" for name in self.providers for i, text in wrong_fallbacks(name, named)]
+        if wrong:
+            raise ConfigurationError(wrong)
+
 
 def environment_keys(environ: Mapping[str, str] | None = None) -> dict[str, SecretStr]:
     """The keys that the environment has for the built-in providers, by the provider's name."""
@@ -301,9 +325,14 @@ def load(flags: Mapping[str, Any] | None = None, *, config: Path | None = None) 
         return PREFIX + name.upper() if name in from_environment else str(config)
 
     try:
-        return Settings(**{**from_file, **from_environment, **from_flags})
+        settings = Settings(**{**from_file, **from_environment, **from_flags})
     except ValidationError as error:
         raise ConfigurationError(list(_explain(error, place))) from None
+    # Who is not in the file may be in the store, which is not open yet.
+    in_file = {name: table.fallback_providers for name, table in settings.providers.items()}
+    elsewhere: dict[str, tuple[str, ...]] = {name: () for names in in_file.values() for name in names}
+    settings.check_fallbacks(elsewhere | in_file)
+    return settings
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 
 from headrace_server.domain import machine, refusals
@@ -16,14 +17,19 @@ from headrace_server.domain.errors import ErrorCode, Fault
 from headrace_server.domain.events import Failed
 from headrace_server.domain.identity import fingerprint, new_id
 from headrace_server.domain.lifecycle import TERMINAL, Event
+from headrace_server.domain.plan import Plan
 from headrace_server.domain.ports import EventCodec, Journal, Routes, Telemetry, Upstream, WallClock
 from headrace_server.domain.record import LogRow, UnreadRequest
 from headrace_server.domain.request import GenerateRequest
+from headrace_server.explain import explain
 from headrace_server.generation import Generation
+from headrace_server.health import Health, loop_ticks
 from headrace_server.ledger import Price, provider_error
+from headrace_server.policies import time_allowed
+from headrace_server.queues import Queues
 from headrace_server.replay import tell_again
 from headrace_server.run import Run
-from headrace_server.world import Caller, EngineSettings, OnOutcome, World
+from headrace_server.world import Caller, EngineSettings, World
 
 __all__ = ["Caller", "Engine", "EngineSettings"]
 
@@ -44,10 +50,14 @@ class Engine:
         settings: EngineSettings | None = None,
         price: Price = lambda provider, model, usage: None,
         random: Callable[[], float] = random.random,
-        on_outcome: OnOutcome = lambda provider, fault, duration: None,
+        health: Health | None = None,
     ) -> None:
         self.draining = asyncio.Event()
         """Set once no new work is taken."""
+        self.health = health or Health(loop_ticks, clock)
+        """How the providers are doing."""
+        self.queues = Queues(lambda provider: self.health.totals(provider).mean_duration)
+        """Who waits for a place at a provider."""
         self._telemetry = telemetry
         self._world = World(
             journal=journal,
@@ -59,37 +69,55 @@ class Engine:
             settings=settings or EngineSettings(),
             price=price,
             random=random,
-            on_outcome=on_outcome,
+            health=self.health,
+            queues=self.queues,
         )
         self._generations: dict[str, Generation] = {}
+        self._at_hand: deque[tuple[Generation, int]] = deque()
+        """Those that ended a while ago, the oldest first, each with the bytes that it takes."""
+        self._bytes_at_hand = 0
+        self._running = 0
 
     # ------------------------------------------------------------ starting and finding
 
     def start(self, request: GenerateRequest, caller: Caller) -> Generation:
-        """Begin a generation, or find the one of this id and content. Raises Refusal (ALREADY_EXISTS, SHUTTING_DOWN)."""
+        """Begin a generation, or find the one of this id and content.
+
+        Raises Refusal (ALREADY_EXISTS, SHUTTING_DOWN, TOO_MANY_IN_FLIGHT).
+        """
         if (known := self.running(request.request_id)) is not None:
             if fingerprint(known.request) != fingerprint(request):
                 raise refusals.already_exists(request.request_id, known.request, request)
             return known
         if self.draining.is_set():
             raise refusals.shutting_down()
+        if self._running >= self._world.settings.max_concurrent:
+            raise refusals.too_many_in_flight(self._world.settings.max_concurrent, "in this process")
         trace = self._telemetry.start(request, caller.traceparent)
         generation = Generation(
             request, owner=caller.owner, traceparent=trace.traceparent, memory=self._world.settings.memory_per_generation
         )
         self._generations[request.request_id] = generation
+        self._running += 1
         generation.run(Run(self._world, generation, trace, caller).to_the_end(), self._ended)
         return generation
 
     def _ended(self, generation: Generation) -> None:
+        self._running -= 1
         if _leaves_nothing(generation):
             self._forget(generation)
         else:
             asyncio.get_running_loop().call_later(self._world.settings.replay_window / 1000, self._forget, generation)
+            self._at_hand.append((generation, generation.weight))
+            self._bytes_at_hand += generation.weight
+            while self._bytes_at_hand > self._world.settings.replay_memory:
+                self._forget(self._at_hand[0][0])
 
     def _forget(self, generation: Generation) -> None:
         if self._generations.get(generation.request_id) is generation:
             del self._generations[generation.request_id]
+        if self._at_hand and self._at_hand[0][0] is generation:
+            self._bytes_at_hand -= self._at_hand.popleft()[1]
 
     async def find(self, request_id: str) -> Generation:
         """A generation that runs here, ended a while ago, or stands in the store. Raises Refusal (REQUEST_NOT_FOUND)."""
@@ -110,11 +138,21 @@ class Engine:
         known = self._generations.get(request_id)
         return None if known is None or _leaves_nothing(known) else known
 
+    def count_running_on(self, provider: str) -> int:
+        """How many generations that run here may still call a provider."""
+        running = (g for g in self._generations.values() if g.task is not None and not g.task.done())
+        return sum(provider in generation.providers for generation in running)
+
     async def record(self, request_id: str) -> LogRow:
         """The row of a request, as committed. Raises Refusal (REQUEST_NOT_FOUND)."""
         if (row := await self._world.journal.get(request_id)) is None:
             raise refusals.not_found(request_id)
         return row
+
+    async def explain(self, request: GenerateRequest, caller: Caller) -> Plan:
+        """What would become of a request, without calling anyone and without writing anything down."""
+        seconds, _ = time_allowed(request, caller.time_left, self._world.settings.total_timeout)
+        return await explain(request, self._world, round(seconds * 1000))
 
     # ------------------------------------------------------------ ending
 

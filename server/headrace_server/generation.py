@@ -6,6 +6,7 @@ back, sees exactly what an undisturbed one saw.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 
 from headrace_server.domain import refusals
 from headrace_server.domain.errors import ErrorCode, Fault, HeadraceError, Refusal, Subreason
@@ -27,9 +28,21 @@ Wake = Callable[[], None]
 
 MEMORY = 1024 * 1024
 """Bytes of chunks that stay in memory by default, once the store has them."""
+ROOM = 1024 * 1024
+"""Bytes of chunks that may wait for readers by default, before the run waits for them."""
+
+WEIGHT = 10 * 1024
+"""Bytes that a generation takes besides its chunks: its request, its transitions, its result."""
 
 Load = Callable[[], Awaitable[list[GenerationEvent]]]
 """Reads the events that the store has, from the first one on."""
+
+
+@dataclass(slots=True)
+class Room:
+    """How far runs may be ahead of their readers: bytes of chunks that nobody has taken. Generations of one stream share one."""
+
+    size: int = ROOM
 
 
 class Generation:
@@ -42,6 +55,8 @@ class Generation:
         self.state = State.IDLE
         """As readers have been told."""
         self.task: asyncio.Task[None] | None = None
+        self.providers: frozenset[str] = frozenset()
+        """Those that it may call, once that is known."""
         self.stopped_by: Fault | None = None
         self.chunk_count = 0
         self.is_accepted = False
@@ -52,8 +67,11 @@ class Generation:
         """It was interrupted: readers may have had chunks that the store has not."""
         self.load: Load | None = None
         """Set where events may have left memory."""
+        self.room = Room()
         self._memory = memory
         self._bytes = 0
+        self._untaken = 0
+        self._taking: asyncio.Future[None] | None = None
         self._forgotten = 0
         self._forgotten_chunks = 0
         self._history: list[GenerationEvent] = []
@@ -86,11 +104,38 @@ class Generation:
             self._history.append(event)
             if isinstance(event, StreamChunk):
                 self.chunk_count += 1
-                self._bytes += _size(event)
+                size = _size(event)
+                self._bytes += size
+                self._untaken += size
                 self._ends_of_chunks.append(self._length)
             elif isinstance(event, Transition):
                 self.state = event.to_state
         self._wake_readers()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the run is to wait: its readers take too little, and it runs for them alone (policy CANCEL)."""
+        return self._untaken > self.room.size and self._ends_with_its_readers and any(not reader.looks_on for reader in self._readers)
+
+    async def caught_up(self) -> None:
+        """Wait until the run is not ahead any more."""
+        while self.is_ahead:
+            self._taking = asyncio.get_running_loop().create_future()
+            await self._taking
+
+    def _look_again(self) -> None:
+        """A reader took all there is, or left: the run may go on."""
+        if self._taking is not None and not self._taking.done():
+            self._taking.set_result(None)
+
+    @property
+    def _ends_with_its_readers(self) -> bool:
+        return (self.request.on_disconnect or DisconnectPolicy.CANCEL) is DisconnectPolicy.CANCEL
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes of memory it takes once it has ended."""
+        return WEIGHT + self._bytes
 
     @property
     def is_too_large(self) -> bool:
@@ -160,8 +205,8 @@ class Generation:
     def detach(self, reader: "Reader", why: Fault | None = None) -> None:
         """A reader leaves. `why` is given where it went away before the end: with policy CANCEL the last one takes the generation along."""
         self._readers.discard(reader)
-        policy = self.request.on_disconnect or DisconnectPolicy.CANCEL
-        if why is not None and all(other.looks_on for other in self._readers) and policy is DisconnectPolicy.CANCEL:
+        self._look_again()
+        if why is not None and all(other.looks_on for other in self._readers) and self._ends_with_its_readers:
             self.stop(why)
 
     async def wait(self) -> Completed | Failed:
@@ -236,6 +281,9 @@ class Reader:
         """What has come since the last time."""
         events = self.generation.since(self._position)
         self._position = max(self._position, self.generation.forgotten) + len(events)
+        if not self.looks_on:
+            self.generation._untaken = 0
+            self.generation._look_again()
         return events
 
     @property

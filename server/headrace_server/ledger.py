@@ -3,21 +3,25 @@
 No I/O and no clock: times come in as arguments, what comes out is stored and told by others.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from headrace_server.domain.answer import Answer
 from headrace_server.domain.errors import Fault, RateLimitInfo, ReplaySafety
 from headrace_server.domain.identity import fingerprint, new_id
 from headrace_server.domain.lifecycle import TERMINAL, Event, State
+from headrace_server.domain.limits import LimitType, still_true
 from headrace_server.domain.machine import Context
 from headrace_server.domain.message import ContentPart, ReasoningPart, RefusalPart, TextPart, ToolCallPart, ToolResultPart
 from headrace_server.domain.ports import Reservation, Settlement
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.record import LogRow, MetricsRow
 from headrace_server.domain.request import GenerateRequest
-from headrace_server.domain.result import Attempt, FallbackInfo, FinishReason, GenerationResult, ProviderError
-from headrace_server.domain.usage import Usage, UsageSource, estimate_tokens
+from headrace_server.domain.result import Attempt, FallbackInfo, FinishReason, GenerationResult, ProviderError, told
+from headrace_server.domain.usage import MOST_TOKENS, Usage, UsageSource, estimate_tokens
+
+MOST_TEXT = 512 * 1024
+"""Characters of providers' own texts that one request's attempts may hold: a row is written anew with every step."""
 
 Price = Callable[[Provider, str, Usage], int | None]
 """Cost of an answer in micro-USD, by provider, model and usage; None where no price is known."""
@@ -48,6 +52,8 @@ class Ledger:
         self.attempts: list[Attempt] = []
         self.tried: list[Tried] = []
         self.reservation: Reservation | None = None
+        self.left: Mapping[LimitType, int] = {}
+        """What the provider says is left of its limits, in the answer to the call at hand."""
         self._row_id = new_id(started)
         self._fingerprint = fingerprint(request)
         self._owner = owner
@@ -60,8 +66,20 @@ class Ledger:
 
     def begin_attempt(self, tried: Tried, now: int) -> None:
         """A call of a provider is about to go out."""
+        if not tried.calls:
+            self.tried.append(tried)
         tried.calls += 1
-        self.attempts.append(Attempt(provider=tried.provider.provider, model=tried.model, state=State.REQUESTING, start_time=now))
+        self.left = {}
+        provider = tried.provider
+        self.attempts.append(
+            Attempt(
+                provider=provider.provider,
+                model=tried.model,
+                state=State.REQUESTING,
+                start_time=now,
+                provider_updated_at=provider.updated_at,
+            )
+        )
 
     @property
     def attempt_is_open(self) -> bool:
@@ -70,11 +88,13 @@ class Ledger:
 
     def end_attempt(self, fault: Fault | None, answer: Answer, now: int, *, sent: bool, delivered: bool) -> Settlement | None:
         """The call at hand has ended: write down how, and return what becomes of its reservation."""
-        attempt, usage = self.attempts[-1], self._usage(fault, answer, sent=sent)
+        attempt = self.attempts[-1]
         error = safety = None
         if fault is not None:
             error = provider_error(fault, request_id=self.request.request_id, provider=attempt.provider)
+            error = error.model_copy(update={"provider_text": fault.provider_text[: self._room_for_text()]})
             safety = _safety(fault, sent=sent, delivered=delivered)
+        usage = self._usage(fault, answer, sent=safety is not ReplaySafety.NOT_SENT)
         self.attempts[-1] = attempt.model_copy(
             update={
                 "state": State.COMPLETED if fault is None else State.FAILED,
@@ -87,16 +107,41 @@ class Ledger:
         tried = self.tried[-1]
         if usage is not None:
             tried.usage = usage if tried.usage is None else tried.usage + usage
-        return self._settlement(safety, usage)
+        settlement = self._settlement(safety, usage)
+        if settlement is None:
+            return None
+        left = fault.left if fault is not None and fault.left else self.left
+        return replace(settlement, left=still_true(left, attempt.start_time, now, settlement.reservation.zone))
+
+    def _room_for_text(self) -> int:
+        return max(0, MOST_TEXT - sum(len(attempt.error.provider_text) for attempt in self.attempts if attempt.error is not None))
 
     def _usage(self, fault: Fault | None, answer: Answer, *, sent: bool) -> Usage | None:
-        """The provider's count, or an estimate; None for a call that cost nothing as far as anyone can tell."""
-        if answer.usage is not None:
-            return answer.usage if fault is None else answer.usage.model_copy(update={"source": UsageSource.PARTIAL})
-        if fault is not None and answer.is_empty and (not sent or fault.http_status >= 400):
+        """The provider's count, or an estimate where it is missing, cannot be true, or is too low for what came.
+
+        None for a call that cost nothing as far as anyone can tell.
+        """
+        usage = answer.usage
+        if usage is None and fault is not None and answer.is_empty and (not sent or fault.http_status >= 300):
             return None
-        spent, said = self.input_estimate, estimate_tokens(answer.characters)
-        return Usage(input_tokens=spent, output_tokens=said, total_tokens=spent + said, source=UsageSource.ESTIMATED)
+        said = estimate_tokens(answer.characters)
+        if usage is not None and _can_be_true(usage, answer):
+            # What a provider told of an answer that had ended is exact, also where that end was no good one.
+            if fault is None or usage.source is UsageSource.PROVIDER:
+                return usage
+            if usage.output_tokens >= said:
+                return usage.model_copy(update={"source": UsageSource.PARTIAL})
+        usage = usage or Usage()
+        read = usage.input_tokens if 0 < usage.input_tokens < MOST_TOKENS else self.input_estimate
+        written = max(said, usage.output_tokens if usage.output_tokens < MOST_TOKENS else 0)
+        return Usage(
+            input_tokens=read,
+            output_tokens=written,
+            total_tokens=min(read + written, MOST_TOKENS),
+            cached_input_tokens=min(usage.cached_input_tokens, read),
+            reasoning_tokens=min(usage.reasoning_tokens, written),
+            source=UsageSource.ESTIMATED,
+        )
 
     def _settlement(self, safety: ReplaySafety | None, usage: Usage | None) -> Settlement | None:
         """What was not sent is given back; unknown usage never is, and an estimate only ever adds."""
@@ -136,7 +181,7 @@ class Ledger:
             model=answer.model or context.model,
             duration=context.metrics.total_duration,
             first_token_latency=context.metrics.first_token_latency,
-            attempts=tuple(self.attempts),
+            attempts=told(self.attempts),
             fallback=_fallback(context),
             cost=sum(costs) if costs else None,
         )
@@ -150,7 +195,7 @@ class Ledger:
     def error(self, context: Context, fault: Fault, partial: GenerationResult) -> ProviderError:
         """Why there is no answer, with the attempts and what was delivered."""
         error = provider_error(fault, request_id=self.request.request_id, provider=context.provider)
-        return error.model_copy(update={"attempts": tuple(self.attempts), "partial": partial if self.attempts else None})
+        return error.model_copy(update={"attempts": told(self.attempts), "partial": partial if self.attempts else None})
 
     def row(self, context: Context, now: int, *, result: GenerationResult | None = None, error: ProviderError | None = None) -> LogRow:
         """The request's row as it stands."""
@@ -214,7 +259,7 @@ class Ledger:
 
 
 def provider_error(fault: Fault, *, request_id: str, provider: str = "") -> ProviderError:
-    """A fault as callers and records see it."""
+    """A fault as callers see it, without the provider's whole text."""
     limit = fault.rate_limit
     if fault.retry_after and (limit is None or limit.retry_after is None):
         limit = (limit or RateLimitInfo()).model_copy(update={"retry_after": fault.retry_after})
@@ -238,6 +283,12 @@ def input_tokens(request: GenerateRequest) -> int:
     """An estimate of a request's tokens, by the length of its texts."""
     said = sum(_characters(part) for message in request.messages for part in message.content)
     return estimate_tokens(said + sum(len(tool.description) + len(tool.parameters_json) for tool in request.tools))
+
+
+def _can_be_true(usage: Usage, answer: Answer) -> bool:
+    """Whether no count fell, none is beyond all measure, and what was read and said cost something."""
+    within = 0 < usage.input_tokens < MOST_TOKENS and usage.output_tokens < MOST_TOKENS
+    return within and not answer.usage_fell and (usage.output_tokens > 0 or answer.is_empty)
 
 
 def _safety(fault: Fault, *, sent: bool, delivered: bool) -> ReplaySafety:

@@ -17,7 +17,7 @@ from headrace_server.store import check as checks
 from headrace_server.store import migrate as migrations
 from headrace_server.store import retention as retentions
 from headrace_server.store.sqlite import SqliteStore
-from headrace_server.store.url import sqlite_path
+from headrace_server.store.url import MEMORY, sqlite_path
 from headrace_server.telemetry.logging import configure_logging
 
 SWITCH_INTERVAL = 0.001
@@ -36,7 +36,8 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     from headrace_server import app  # here, because it brings everything with it, and the other commands need little of that
 
     configure_logging(settings.log_level, settings.log_json)
-    _database_path(settings)
+    if settings.database != MEMORY:
+        _database_path(settings)
     with _explained():
         run(app.serve(settings, ready=ready), uvloop=settings.uvloop)
 

@@ -22,7 +22,7 @@ from headrace_server.domain.message import ContentPart, ProviderDataPart, Reason
 from headrace_server.domain.ports import EventCodec, Journal
 from headrace_server.domain.record import LogRow
 from headrace_server.domain.request import GenerateRequest
-from headrace_server.domain.result import FinishReason, GenerationResult, ProviderError
+from headrace_server.domain.result import FinishReason, GenerationResult, ProviderError, told
 from headrace_server.domain.usage import Usage, UsageSource, estimate_tokens
 from headrace_server.generation import Generation
 from headrace_server.keeper import kept_events
@@ -86,7 +86,7 @@ def outcome_of(row: LogRow) -> Completed | Failed:
         message=row.error_message or "",
         provider=row.provider,
     )
-    return Failed(error.model_copy(update={"attempts": row.attempts, "partial": row.response_data}))
+    return Failed(error.model_copy(update={"attempts": told(row.attempts), "partial": row.response_data}))
 
 
 def _chunks(row: LogRow) -> list[StreamChunk]:

@@ -11,21 +11,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from headrace_server.admission import check_provider
 from headrace_server.clocks import Clocks
 from headrace_server.domain import machine, refusals, retry
 from headrace_server.domain.answer import Answer
-from headrace_server.domain.errors import ErrorCode, Fault, HeadraceError, ProviderFault, Subreason, invalid
+from headrace_server.domain.errors import ErrorCode, Fault, HeadraceError, ProviderFault
 from headrace_server.domain.events import Completed, Delta, Discontinuity, Failed, GenerationEvent, ReasoningDelta, StreamChunk, merge
 from headrace_server.domain.identity import fingerprint
 from headrace_server.domain.lifecycle import TERMINAL, Event, State, Transition
-from headrace_server.domain.limits import LimitType
 from headrace_server.domain.ports import Reservation, Settlement, Trace
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.record import LogRow
-from headrace_server.domain.request import DisconnectPolicy, GenerateRequest, MidStreamFallback
+from headrace_server.domain.request import DisconnectPolicy, MidStreamFallback
 from headrace_server.generation import Generation
 from headrace_server.keeper import Keeper, kept_events
 from headrace_server.ledger import Ledger, Tried, provider_error
+from headrace_server.policies import limits_of, priority_of, retry_policy, time_allowed
 from headrace_server.replay import outcome_of, tell_again
 from headrace_server.world import Caller, World
 
@@ -44,7 +45,8 @@ class Run:
         # Wall times are the start's plus what the loop's clock measured since: durations add up whatever the wall clock does.
         self.began = self.loop.time()
         self.start_time = world.clock()
-        self.deadline = self.began + self._time_allowed(caller)
+        seconds, self.allowed_by = time_allowed(self.request, caller.time_left, world.settings.total_timeout)
+        self.deadline = self.began + seconds
         self.context = machine.Context(
             request_id=self.request.request_id,
             conversation_id=self.request.metadata.conversation_id,
@@ -67,6 +69,8 @@ class Run:
         """Whether bytes of the call at hand may have reached the provider."""
         self.delivered = False
         """Whether readers got a chunk that still counts."""
+        self.first_chunk_at: float | None = None
+        """When the call at hand delivered its first chunk, on the loop's clock."""
         self.counts_from = 0
         """Index of the first chunk that still counts."""
         self.keeper = self._make_keeper() if self.request.on_disconnect is DisconnectPolicy.KEEP else None
@@ -75,11 +79,6 @@ class Run:
     def _make_keeper(self) -> Keeper:
         self.generation.load = partial(kept_events, self.world.journal, self.world.codec, self.request.request_id)
         return Keeper(self.world.journal, self.world.codec, self.generation, self.world.clock)
-
-    def _time_allowed(self, caller: Caller) -> float:
-        allowed = (self.request.timeouts.total or self.world.settings.total_timeout) / 1000
-        ends_with_caller = (self.request.on_disconnect or DisconnectPolicy.CANCEL) is DisconnectPolicy.CANCEL
-        return allowed if caller.time_left is None or not ends_with_caller else max(0.0, min(allowed, caller.time_left))
 
     def now(self) -> int:
         """Wall time in milliseconds, never ahead of the clock's own."""
@@ -94,7 +93,7 @@ class Run:
 
     async def to_the_end(self) -> None:
         """Run until the last event has been published. Never raises."""
-        alarm = self.loop.call_at(self.deadline, self.generation.stop, refusals.out_of_time())
+        alarm = self.loop.call_at(self.deadline, self.generation.stop, refusals.out_of_time(self.allowed_by))
         fault: Fault | None = None
         existing: LogRow | None = None
         try:
@@ -102,8 +101,8 @@ class Run:
             await self._generate()
         except IdTaken as taken:
             existing = taken.row
-        except asyncio.CancelledError:
-            fault = self.generation.stopped_by or refusals.interrupted()
+        except asyncio.CancelledError as error:
+            fault = self.generation.stopped_by or self._unasked(error)
         except HeadraceError as error:
             fault = error.fault
         except Exception as error:  # noqa: BLE001 - a fault of our own must end the request too, and its text stays here
@@ -167,7 +166,12 @@ class Run:
             return Event.VALIDATION_FAILED
         return Event.REQUEST_FAILED
 
-    def _bug(self, error: Exception) -> Fault:
+    def _unasked(self, error: asyncio.CancelledError) -> Fault:
+        """A cancellation that is no stop: the loop ends, or a library raised it by itself, which is a bug like any other."""
+        task = asyncio.current_task()
+        return refusals.interrupted() if task is not None and task.cancelling() else self._bug(error)
+
+    def _bug(self, error: BaseException) -> Fault:
         incident = secrets.token_hex(8)
         log.error("internal error", exc_info=error, extra={"incident": incident, "request_id": self.request.request_id})
         return refusals.internal(incident)
@@ -178,6 +182,7 @@ class Run:
         """Until an answer is complete. Raises HeadraceError with the fault that nothing mended, or IdTaken."""
         self._step(Event.INITIATE_REQUEST, at=self.start_time)
         targets = self.world.routes.route(self.request)
+        self.generation.providers = frozenset(provider.provider for provider, _ in targets)
         self.context = self.context.with_target(targets[0][0].provider, targets[0][1])
         cause: Fault | None = None
         for number, (provider, model) in enumerate(targets, start=1):
@@ -188,75 +193,69 @@ class Run:
             was_called = bool(self.ledger.tried) and self.ledger.tried[-1].provider is provider
             if was_called or cause is None:
                 cause = fault
-            restart = self.request.fallback.mid_stream is MidStreamFallback.RESTART
-            if number == len(targets) or not retry.may_fall_back(fault, delivered=self.delivered, restart=restart):
+            if number == len(targets) or not self._may_fall_back(fault):
                 if not was_called and self.ledger.tried:
                     # One that was only passed over does not hide what really went wrong before it.
                     last = self.ledger.tried[-1]
                     last.stood_in_by = None
                     self.context = self.context.with_target(last.provider.provider, last.model)
                 raise HeadraceError(cause)
+            await self._give_back()
             self._fall_back(provider, targets[number], fault)
 
     async def _try(self, provider: Provider, model: str) -> None:
         """Ask one provider, as often as its retry policy allows. Raises HeadraceError."""
-        self._check(provider)
+        check_provider(self.request, provider, self.world)
         policy = retry_policy(self.request, provider)
         self.context = replace(self.context, max_attempts=policy.max_attempts)
-        await self._admit(provider, model)
-        self._step(Event.VALIDATION_PASSED if self.context.state is State.VALIDATING else Event.SEND_REQUEST)
-        tried = Tried(provider=provider, model=model, began=self.now())
-        self.ledger.tried.append(tried)
-        try:
-            while True:
-                try:
-                    return await self._call(tried)
-                except ProviderFault as error:
-                    await self._before_next(tried, error.fault, policy)
-        finally:
-            tried.ended = self.now()
+        async with self.world.queues.place(provider, priority_of(self.request), self.time_left, self._wait_in_the_queue):
+            await self._admit(provider, model)
+            tried = Tried(provider=provider, model=model, began=self.now())
+            try:
+                while True:
+                    try:
+                        return await self._call(tried)
+                    except ProviderFault as error:
+                        await self._before_next(tried, error.fault, policy)
+            finally:
+                tried.ended = self.now()
 
-    def _check(self, provider: Provider) -> None:
-        """Whether this provider can be asked at all. Raises HeadraceError."""
-        name = provider.provider
-        if not provider.enabled:
-            raise refusals.unusable(ErrorCode.SERVER_ERROR, f"the provider {name!r} is disabled", Subreason.PROVIDER_DISABLED)
-        if not provider.is_ready:
-            raise refusals.unusable(ErrorCode.AUTHENTICATION_ERROR, f"the provider {name!r} has no API key", Subreason.NO_API_KEY)
-        if violations := self.world.upstream.check(self.request, provider):
-            refusal = invalid(violations, f"the provider {name!r} cannot express the request")
-            # One that the caller chose is not replaced behind their back; one that routing chose is passed over.
-            chosen = self.request.provider == name
-            raise HeadraceError(replace(refusal.fault, fallback=not chosen))
+    async def _wait_in_the_queue(self, wait: int) -> None:
+        await self._make_sure_of_the_row()
+        self._step(Event.RATE_LIMIT_HIT, reason=f"in the queue: all places of {self.context.provider} are taken", wait=wait)
+        self._save()
 
     async def _admit(self, provider: Provider, model: str) -> None:
         """Reserve in our own limits; where they are full, wait in the state RATE_LIMITED if the deadline allows. Raises HeadraceError."""
-        limits = _limits(provider)
-        if not limits:
-            return
-        await self._make_sure_of_the_row()
-        reservation = Reservation(
-            request_id=self.request.request_id,
-            attempt=self.context.attempt + 1,
-            provider=provider.provider,
-            model=model,
-            tokens=self.ledger.input_estimate + (self.request.max_tokens or self.world.settings.default_output_tokens),
-            zone=provider.config.zone,
-        )
-        while (refused := await self.world.journal.reserve(reservation, limits, self.world.clock())) is not None:
-            fault = refusals.over_our_limit(refused)
-            if refused.retry_after is None or refused.retry_after >= self.time_left:
-                raise HeadraceError(fault)
-            if self.context.state is not State.RATE_LIMITED:
-                self._step(Event.RATE_LIMIT_HIT, reason=fault.message, wait=refused.retry_after)
-                self._save()
-            await asyncio.sleep(refused.retry_after / 1000)
-        self.ledger.reservation = reservation
+        if limits := limits_of(provider):
+            await self._make_sure_of_the_row()
+            reservation = Reservation(
+                request_id=self.request.request_id,
+                attempt=self.context.attempt + 1,
+                provider=provider.provider,
+                model=model,
+                tokens=self.ledger.input_estimate + (self.request.max_tokens or self.world.settings.default_output_tokens),
+                zone=provider.config.zone,
+            )
+            while (refused := await self.world.journal.reserve(reservation, limits, self.world.clock())) is not None:
+                fault = refusals.over_our_limit(refused)
+                if refused.retry_after is None or refused.retry_after >= self.time_left:
+                    raise HeadraceError(fault)
+                if self.context.state is not State.RATE_LIMITED:
+                    self._step(Event.RATE_LIMIT_HIT, reason=fault.message, wait=refused.retry_after)
+                    self._save()
+                await asyncio.sleep(refused.retry_after / 1000)
+            self.ledger.reservation = reservation
         if self.context.state is State.RATE_LIMITED:
             self._step(Event.RETRY_REQUEST)
 
+    async def _give_back(self) -> None:
+        """What was reserved for a call that was not begun."""
+        if (settlement := self.ledger.release()) is not None:
+            await self.world.journal.settle(settlement, self.world.clock())
+
     async def _before_next(self, tried: Tried, fault: Fault, policy: retry.RetryPolicy) -> None:
-        """A call failed: do what must come before the next one, up to the state REQUESTING. Raises HeadraceError where there is none."""
+        """A call failed: do what must come before the next one, up to the state RETRYING. Raises HeadraceError where there is none."""
         self.context = self.context.with_error(fault)
         settlement = self._end_attempt(fault)
         # In one batch, so in one transaction: how the attempt ended, and what its reservation became.
@@ -266,15 +265,14 @@ class Run:
         decision = retry.decide(
             fault, policy, attempt=tried.calls, delivered=self.delivered, time_left=self.time_left, random=self.world.random()
         )
-        if not isinstance(decision, retry.Retry):
-            raise HeadraceError(fault)
+        if isinstance(decision, retry.Leave):
+            raise HeadraceError(replace(fault, retry_after=fault.retry_after or decision.retry_after))
+        self._check_retry(tried.provider, fault)
         if fault.code is ErrorCode.RATE_LIMIT_EXCEEDED:
             self._step(Event.RATE_LIMIT_HIT, reason=fault.message, wait=decision.delay)
             self._save()
             await asyncio.sleep(decision.delay / 1000)
             await self._admit(tried.provider, tried.model)
-            if self.context.state is State.RATE_LIMITED:
-                self._step(Event.RETRY_REQUEST, reason=fault.message)
         else:
             # The limiter admits before the state says so: what is in `retrying` is never refused.
             await self._admit(tried.provider, tried.model)
@@ -282,7 +280,31 @@ class Run:
                 self._step(Event.RETRY_REQUEST, reason=fault.message, wait=decision.delay)
             self._save()
             await asyncio.sleep(decision.delay / 1000)
-        self._step(Event.SEND_REQUEST)
+        self._check_circuit(tried.provider, fault)
+
+    def _check_retry(self, provider: Provider, fault: Fault) -> None:
+        """Whether circuit and retry budget allow one more call. A delay that a rate limit named costs nothing of the budget.
+
+        Raises HeadraceError with the fault that would have been retried.
+        """
+        self._check_circuit(provider, fault)
+        told_when = fault.code is ErrorCode.RATE_LIMIT_EXCEEDED and fault.retry_after is not None
+        if not told_when and not self.world.health.take_retry(provider):
+            raise HeadraceError(refusals.not_retried(fault, "the retry budget of the provider is used up"))
+
+    def _check_circuit(self, provider: Provider, fault: Fault) -> None:
+        if not self.world.health.lets_through(provider):
+            raise HeadraceError(refusals.not_retried(fault, "the circuit of the provider is open"))
+
+    def _may_fall_back(self, fault: Fault) -> bool:
+        wanted = self.request.fallback
+        return retry.may_fall_back(
+            fault,
+            delivered=self.delivered,
+            restart=wanted.mid_stream is MidStreamFallback.RESTART,
+            on_context_length=bool(wanted.on_context_length),
+            on_content_filter=bool(wanted.on_content_filter),
+        )
 
     def _fall_back(self, failed: Provider, following: tuple[Provider, str], fault: Fault) -> None:
         provider, model = following
@@ -309,26 +331,26 @@ class Run:
     # ------------------------------------------------------------ one call
 
     async def _call(self, tried: Tried) -> None:
-        """One call, from its intent on record to the end of its answer. Raises ProviderFault."""
-        self.answer, self.sent = Answer(), False
-        self.ledger.begin_attempt(tried, self.now())
-        await self._intend()
-        began = self.loop.time()
-        fault: Fault | None = None
+        """One call, from its intent on record to the end of its answer. Raises ProviderFault, or HeadraceError where it may not go out."""
+        leave = self.world.health.begin(tried.provider, again=tried.calls > 0)
         try:
+            self._step(Event.VALIDATION_PASSED if self.context.state is State.VALIDATING else Event.SEND_REQUEST)
+            self.answer, self.sent, self.first_chunk_at = Answer(), False, None
+            began = self.loop.time()
+            self.ledger.begin_attempt(tried, self.now())
+            await self._intend()
             await self._read_answer(tried)
+            leave.ended(None, round(((self.first_chunk_at or self.loop.time()) - began) * 1000))
         except ProviderFault as error:
-            fault = error.fault
+            leave.ended(error.fault, 0)
             raise
         finally:
-            if fault is not None or self.answer.finish_reason is not None:
-                self.world.on_outcome(tried.provider.provider, fault, round((self.loop.time() - began) * 1000))
+            leave.given_up()
         tried.success = True
 
     async def _read_answer(self, tried: Tried) -> None:
         clocks = self._clocks(tried.provider)
         call = None
-        self.sent = True
         try:
             async with asyncio.timeout_at(None if clocks is None else clocks.next()[0]) as alarm:
                 call = await self.world.upstream.call(
@@ -337,22 +359,37 @@ class Run:
                     tried.model,
                     traceparent=self.trace.attempt(),
                     connect_timeout=tried.provider.timeout_ms / 1000,
+                    begins=self._begins,
                 )
-                self.answer = call.answer
+                self.answer, self.ledger.left = call.answer, call.left
                 while (deltas := await call.read()) is not None:
                     if clocks is not None:
                         clocks.saw(self.loop.time(), content=bool(deltas))
                         alarm.reschedule(clocks.next()[0])
                     if deltas:
                         self._deliver(deltas, tried, whole=call.whole)
+                    if self.generation.is_ahead:
+                        await self._wait_for_readers(clocks, alarm)
         except TimeoutError:
-            if clocks is None:
+            if clocks is None or not alarm.expired():
                 raise
-            raise ProviderFault(clocks.fault(sent=True)) from None
+            raise ProviderFault(clocks.fault(sent=self.sent)) from None
         finally:
             if call is not None:
                 # One that is stopped while it closes still closes.
                 await asyncio.shield(call.close())
+
+    def _begins(self) -> None:
+        self.sent = True
+
+    async def _wait_for_readers(self, clocks: Clocks | None, alarm: asyncio.Timeout) -> None:
+        """Read nothing while the readers take nothing: the provider's socket fills, and it waits too. Its clocks stand still meanwhile."""
+        alarm.reschedule(None)
+        began = self.loop.time()
+        await self.generation.caught_up()
+        if clocks is not None:
+            clocks.stood_still(self.loop.time() - began)
+            alarm.reschedule(clocks.next()[0])
 
     def _clocks(self, provider: Provider) -> Clocks | None:
         """The clocks of a stream; a whole answer is bounded by connecting and the total only."""
@@ -378,6 +415,7 @@ class Run:
             if self.request.stream or not whole:
                 self._step(Event.RECEIVE_STREAM_CHUNK)
                 self._save()
+            self.first_chunk_at = self.loop.time()
             tried.first_token_latency = max(0, now - tried.began)
             self.delivered = True
         index, attempt = self.generation.chunk_count, self.context.attempt
@@ -480,29 +518,6 @@ class IdTaken(Exception):
 
     def __init__(self, row: LogRow) -> None:
         self.row = row
-
-
-def retry_policy(request: GenerateRequest, provider: Provider) -> retry.RetryPolicy:
-    """The request's retry settings, with the provider's and the service's defaults filled in."""
-    wanted, defaults = request.retry, retry.RetryPolicy()
-    initial = defaults.initial_delay if wanted.initial_delay is None else wanted.initial_delay
-    longest = max(defaults.max_delay, initial) if wanted.max_delay is None else wanted.max_delay
-    return retry.RetryPolicy(
-        strategy=wanted.strategy or defaults.strategy,
-        max_attempts=wanted.max_attempts or provider.max_retries,
-        initial_delay=min(initial, longest),
-        max_delay=longest,
-        backoff_multiplier=wanted.backoff_multiplier or defaults.backoff_multiplier,
-    )
-
-
-def _limits(provider: Provider) -> dict[LimitType, int]:
-    wanted = {
-        LimitType.REQUESTS_PER_MINUTE: provider.rate_limit_rpm,
-        LimitType.TOKENS_PER_MINUTE: provider.rate_limit_tpm,
-        LimitType.REQUESTS_PER_DAY: provider.rate_limit_rpd,
-    }
-    return {kind: limit for kind, limit in wanted.items() if limit is not None}
 
 
 def _look_away(write: asyncio.Future[None]) -> None:

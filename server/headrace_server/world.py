@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headrace_server.domain.errors import Fault
 from headrace_server.domain.ports import EventCodec, Journal, Routes, Upstream, WallClock
+from headrace_server.health import Health
 from headrace_server.ledger import Price
-
-OnOutcome = Callable[[str, Fault | None, int], None]
-"""Told of every call that ended by itself: the provider, what went wrong, and its duration in milliseconds."""
+from headrace_server.queues import Queues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +15,14 @@ class EngineSettings:
 
     total_timeout: int = 600_000
     """Bound of a request that names none."""
+    max_concurrent: int = 2_000
+    """Most generations that run at once."""
     progress_timeout: int = 120_000
     """Longest time without content on a stream that sends bytes."""
     replay_window: int = 60_000
     """How long an ended generation stays in memory for readers that come back."""
+    replay_memory: int = 64 * 1024 * 1024
+    """Most bytes that ended generations take there; over that, those that ended first leave before their time."""
     default_output_tokens: int = 1_024
     """What the limiter reserves for an answer without max_tokens."""
     memory_per_generation: int = 1024 * 1024
@@ -54,4 +56,5 @@ class World:
     settings: EngineSettings
     price: Price
     random: Callable[[], float]
-    on_outcome: OnOutcome
+    health: Health
+    queues: Queues

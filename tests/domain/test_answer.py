@@ -1,9 +1,11 @@
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_server.domain.answer import Answer
+from headrace_server.domain.answer import PART_WEIGHT, Answer
+from headrace_server.domain.errors import ErrorCode, ProviderFault, Subreason
 from headrace_server.domain.events import (
     Delta,
     ProviderDataDelta,
@@ -15,6 +17,7 @@ from headrace_server.domain.events import (
 )
 from headrace_server.domain.message import ContentPart, ProviderDataPart, ReasoningPart, RefusalPart, TextPart, ToolCallPart
 from headrace_server.domain.result import GenerationResult
+from headrace_server.domain.usage import Usage
 
 
 def content(*deltas: Delta | None) -> tuple[ContentPart, ...]:
@@ -42,6 +45,39 @@ def test_pieces_of_one_kind_grow_one_part() -> None:
         RefusalPart(refusal="no"),
         TextPart(text="c"),
     )
+
+
+@pytest.mark.parametrize(
+    ("later", "fell"),
+    [((9, 5), False), ((9, 4), False), ((9, 3), True), ((8, 5), True)],
+)
+def test_answer_remembers_that_its_usage_fell(later: tuple[int, int], fell: bool) -> None:
+    answer = Answer()
+    for read, written in ((9, 1), (9, 4), later, (20, 20)):
+        answer.usage = Usage(input_tokens=read, output_tokens=written)
+    assert answer.usage == Usage(input_tokens=20, output_tokens=20)
+    assert answer.usage_fell is fell
+
+
+def test_an_answer_takes_only_so_many_pieces() -> None:
+    answer = Answer()
+    answer.most_pieces = PART_WEIGHT + 3
+    for _ in range(3):
+        answer.add(TextDelta("a"))
+    with pytest.raises(ProviderFault) as caught:
+        answer.add(TextDelta("a"))
+    assert (caught.value.fault.code, caught.value.fault.subreason) == (ErrorCode.SERVER_ERROR, Subreason.EVENT_TOO_LARGE)
+    assert answer.content() == (TextPart(text="aaa"),)
+
+
+def test_a_part_weighs_more_than_a_piece() -> None:
+    answer = Answer()
+    answer.most_pieces = 10 * (PART_WEIGHT + 1)
+    parts: list[Delta] = [TextDelta("a"), RefusalDelta("b")]
+    for i in range(10):
+        answer.add(parts[i % 2])
+    with pytest.raises(ProviderFault):
+        answer.add(TextDelta("a"))
 
 
 def test_a_block_that_ended_is_not_grown_by_the_next() -> None:

@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_server.domain.limits import MINUTE, Admitted, LimitType, Refused, Window, admit, lower, roll, settle, used, window_end
+from headrace_server.domain.limits import (
+    MINUTE,
+    Admitted,
+    LimitType,
+    Refused,
+    Window,
+    admit,
+    lower,
+    roll,
+    settle,
+    still_true,
+    used,
+    window_end,
+)
 
 ZONE = "America/Los_Angeles"
 NOW = 1_800_000_000_000 // MINUTE * MINUTE
@@ -133,6 +146,30 @@ def test_a_provider_can_lower_what_is_left_but_never_raise_it(before: Window, re
 
     assert left(after) == min(left(before), remaining)
     assert after.current_usage >= before.current_usage
+    assert after.current_usage - after.lowered == before.current_usage - before.lowered
+
+
+def test_what_a_provider_said_is_forgotten_with_its_window() -> None:
+    lowered = lower(window(10, current_usage=2), 3, NOW)
+    assert (lowered.current_usage, lowered.lowered) == (7, 5)
+    rolled = roll(lowered, NOW + MINUTE)
+    assert (rolled.current_usage, rolled.previous_usage, rolled.lowered) == (0, 7, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "now", "kinds"),
+    [
+        (NOW, NOW, {"requests_per_minute", "tokens_per_minute", "requests_per_day"}),
+        (NOW, NOW + MINUTE - 1, {"requests_per_minute", "tokens_per_minute", "requests_per_day"}),
+        (NOW, NOW + MINUTE, {"requests_per_day"}),
+        (millis(2026, 3, 8, 23, 59) + 30_000, millis(2026, 3, 9), {"requests_per_minute", "tokens_per_minute"}),
+        (millis(2026, 3, 8, 12), millis(2026, 3, 9, 0, 1), set()),
+        (NOW, NOW - MINUTE, {"requests_per_minute", "tokens_per_minute", "requests_per_day"}),
+    ],
+    ids=["at once", "within the minute", "after it", "over midnight", "another day", "a clock that went back"],
+)
+def test_what_a_provider_said_holds_for_its_minute_and_its_day(said: int, now: int, kinds: set[str]) -> None:
+    assert still_true(dict.fromkeys(LimitType, 5), said, now, ZONE) == {LimitType(kind): 5 for kind in kinds}
 
 
 @pytest.mark.parametrize(

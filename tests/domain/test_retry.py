@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headrace_server.domain.errors import ErrorCode, Fault
+from headrace_server.domain.errors import ErrorCode, Fault, Subreason
 from headrace_server.domain.retry import JITTER, Leave, Retry, RetryPolicy, RetryStrategy, decide, delay, may_fall_back, wait
 
 policies = st.builds(
@@ -84,8 +86,9 @@ def test_a_provider_is_tried_again_only_where_all_rules_allow_it(
         assert attempt < policy.max_attempts
         assert decision.delay == wait(policy, attempt, failed.retry_after, random)
         assert time_left is None or decision.delay < time_left
-    else:
-        assert decision == Leave()
+    elif decision.retry_after is not None:
+        assert time_left is not None
+        assert decision.retry_after == max(delay(policy, attempt), failed.retry_after or 0)
 
 
 def test_a_failed_call_is_tried_again_when_nothing_speaks_against_it() -> None:
@@ -93,20 +96,23 @@ def test_a_failed_call_is_tried_again_when_nothing_speaks_against_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failed", "attempt", "delivered", "time_left"),
+    ("failed", "attempt", "delivered", "time_left", "possible_in"),
     [
-        (fault(retryable=False), 1, False, None),
-        (fault(), 3, False, None),
-        (fault(), 1, True, None),
-        (fault(), 1, False, 900),
-        (fault(), 1, False, 1_000),
-        (fault(retry_after=120_000), 1, False, None),
-        (fault(retry_after=20_000), 1, False, 10_000),
+        (fault(retryable=False), 1, False, None, None),
+        (fault(), 3, False, None, None),
+        (fault(), 1, True, None, None),
+        (fault(), 1, False, 900, 1_000),
+        (fault(), 1, False, 1_000, 1_000),
+        (fault(retry_after=120_000), 1, False, None, None),
+        (fault(retry_after=20_000), 1, False, 10_000, 20_000),
     ],
     ids=["not retryable", "attempts used up", "delivered", "too late", "exactly too late", "named above the cap", "named too late"],
 )
-def test_a_provider_is_left_when_a_rule_forbids_another_call(failed: Fault, attempt: int, delivered: bool, time_left: int | None) -> None:
-    assert decide(failed, RetryPolicy(), attempt=attempt, delivered=delivered, time_left=time_left, random=0.5) == Leave()
+def test_a_provider_is_left_when_a_rule_forbids_another_call(
+    failed: Fault, attempt: int, delivered: bool, time_left: int | None, possible_in: int | None
+) -> None:
+    decision = decide(failed, RetryPolicy(), attempt=attempt, delivered=delivered, time_left=time_left, random=0.5)
+    assert decision == Leave(possible_in)
 
 
 @pytest.mark.parametrize(
@@ -117,3 +123,30 @@ def test_another_provider_may_try_only_where_it_may_help_and_nothing_would_be_sp
     fallback: bool, delivered: bool, restart: bool, may: bool
 ) -> None:
     assert may_fall_back(fault(fallback=fallback), delivered=delivered, restart=restart) is may
+
+
+TOO_LONG = {"code": ErrorCode.INVALID_REQUEST, "subreason": Subreason.CONTEXT_LENGTH}
+FILTERED = {"code": ErrorCode.CONTENT_FILTER}
+
+
+@pytest.mark.parametrize(
+    ("failed", "opted_in", "may"),
+    [
+        (TOO_LONG, set(), False),
+        (TOO_LONG, {"on_context_length"}, True),
+        (TOO_LONG, {"on_content_filter"}, False),
+        (FILTERED, set(), False),
+        (FILTERED, {"on_content_filter"}, True),
+        (FILTERED, {"on_context_length"}, False),
+        ({"code": ErrorCode.INVALID_REQUEST}, {"on_context_length", "on_content_filter"}, False),
+        ({"code": ErrorCode.QUOTA_EXCEEDED, "subreason": Subreason.CONTEXT_LENGTH}, {"on_context_length"}, False),
+    ],
+)
+def test_refused_prompt_goes_to_another_provider_only_where_the_caller_opted_in(
+    failed: dict[str, Any], opted_in: set[str], may: bool
+) -> None:
+    refused = Fault(message="", fallback=False, **failed)
+    wanted = dict.fromkeys(opted_in, True)
+    assert may_fall_back(refused, delivered=False, **wanted) is may
+    assert not may_fall_back(refused, delivered=True, **wanted)
+    assert may_fall_back(refused, delivered=True, restart=True, **wanted) is may

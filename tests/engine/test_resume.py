@@ -16,7 +16,7 @@ from headrace_server.keeper import kept_events
 from headrace_server.providers.scripted import Script
 from headrace_server.replay import salvage
 from headrace_server.rpc.codec_event import StoredEvents
-from support.engine import fault, request, says, states
+from support.engine import Bench, fault, provider, request, says, states, text
 
 
 async def read_all(reader: Reader) -> list[object]:
@@ -164,3 +164,15 @@ async def test_events_survive_the_store_as_they_were(make_bench):
 
     assert kept == generation.since(0)[: len(kept)]
     assert len(chunks(kept)) == generation.chunk_count
+
+
+async def test_ended_generations_leave_memory_before_their_time_when_they_take_too_much() -> None:
+    bench = await Bench([says("one"), says("two"), says("three")], [provider("first")], replay_memory=25_000).open()
+    first, second, third = [await bench.run() for _ in range(3)]
+    await asyncio.sleep(0.01)  # a generation has ended once its task is over, a moment after its last event
+    assert bench.engine.running(first.request_id) is None
+    assert bench.engine.running(second.request_id) is second
+    assert bench.engine.running(third.request_id) is third
+    again = await bench.engine.find(first.request_id)
+    assert again.is_replay
+    assert text(again) == "one"

@@ -301,6 +301,15 @@ def test_usage_is_partial_when_the_stream_is_cut():
     assert decoder.answer.usage == Usage(input_tokens=10, output_tokens=1, total_tokens=11, source=UsageSource.PARTIAL)
 
 
+def test_an_unknown_event_is_passed_over_when_it_is_not_even_json():
+    decoder = ClaudeDecoder()
+    assert decoder.event("hologram", b"not even JSON") == ()
+    assert decoder.answer.unknown_events == 1
+    for name in ("content_block_delta", "error", ""):
+        with pytest.raises(ProviderFault):
+            ClaudeDecoder().event(name, b"not even JSON")
+
+
 def test_usage_is_unknown_when_none_is_told():
     decoder, _ = feed([message_start(), *text_block(0, "x"), *ended("end_turn")])
     assert decoder.answer.usage is None

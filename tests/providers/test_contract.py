@@ -298,6 +298,7 @@ def test_what_is_for_headrace_alone_is_never_sent(case: Case) -> None:
         "on_disconnect": "keep",
         "quiet": True,
         "timing": True,
+        "priority": 5,
     }
     assert own.keys() == set(dialects.OWN)
     plain, full = dialects.request({}), dialects.request(own)
@@ -419,6 +420,7 @@ def test_unknown_events_and_fields_are_passed_over(case: Case) -> None:
         more = data if data.startswith(b"[DONE]") else json.dumps(json.loads(data) | {"brand_new": {"x": [1]}}).encode()
         frames += [sse(case.unknown), head + b"data: " + more.strip() + b"\n\n"]
     decoder, _ = case.read(frames)
+    assert (plain.answer.unknown_events, decoder.answer.unknown_events) == (0, len(case.stream(CALLS)))
     assert decoder.answer.content() == plain.answer.content()
     assert decoder.answer.finish_reason is plain.answer.finish_reason
     assert decoder.answer.usage == plain.answer.usage

@@ -190,6 +190,7 @@ def test_duration_is_read_when_it_has_units(text: str, expected: int | None) -> 
         ({"x-ratelimit-reset": str(NOW + 5_000)}, 5_000),
         ({"x-ratelimit-reset": str(NOW // 1_000 + 5)}, 5_000),
         ({"x-ratelimit-reset-tokens": "12"}, 12_000),
+        ({"x-ratelimit-reset-requests": "500", "x-ratelimit-renewalperiod-requests": "60", "x-ratelimit-remaining-requests": "119"}, 500),
         ({"x-ratelimit-reset-tokens": "yesterday", "anthropic-ratelimit-tokens-reset": "2025-01-01T00:00:00Z"}, None),
         ({"x-ratelimit-limit-tokens": "5"}, None),
     ],

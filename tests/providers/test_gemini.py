@@ -263,6 +263,20 @@ def test_last_usage_wins_and_one_without_counts_is_passed_over() -> None:
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (10, 5)
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "fell"),
+    [
+        ({"candidatesTokenCount": 4}, {"candidatesTokenCount": 4}, False),
+        ({"candidatesTokenCount": 4}, {"candidatesTokenCount": 2, "thoughtsTokenCount": 2}, False),
+        ({"candidatesTokenCount": 4}, {"candidatesTokenCount": 3}, True),
+        ({"candidatesTokenCount": 4}, {"promptTokenCount": 9}, True),
+    ],
+)
+def test_answer_remembers_that_its_usage_fell(first: Json, last: Json, fell: bool) -> None:
+    answer = finished(response(text("x"), usage=first), response(text("y"), finish="STOP", usage=last)).answer
+    assert answer.usage_fell is fell
+
+
 def test_usage_is_partial_when_the_answer_was_cut() -> None:
     decoder, _ = read(response(text("x"), usage=USAGE))
     assert fault_of(decoder.finish).subreason == Subreason.STREAM_TRUNCATED

@@ -18,7 +18,7 @@ from headrace_server.domain.errors import ErrorCode, Fault, ProviderFault, Subre
 from headrace_server.domain.events import Delta
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.request import GenerateRequest
-from headrace_server.providers.http import make_client
+from headrace_server.providers.http import make_transport
 from headrace_server.providers.httpx_api import httpx
 from headrace_server.providers.sse import MAX_EVENT
 from headrace_server.providers.upstream import HttpCall, HttpUpstream
@@ -215,7 +215,7 @@ def test_an_event_above_the_cap_is_refused_by_its_size(case: Case) -> None:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with make_client() as client:
+    async with make_transport() as client:
         yield client
 
 

@@ -294,6 +294,14 @@ def test_unknown_events_items_and_parts_are_passed_over_or_on() -> None:
     assert decoder.answer.content() == (ProviderDataPart(provider_data=news), ProviderDataPart(provider_data=audio))
 
 
+def test_unknown_event_is_passed_over_when_it_is_not_even_json() -> None:
+    decoder = ResponsesDecoder()
+    assert not decoder.event("response.hologram", b"not even JSON")
+    assert decoder.answer.unknown_events == 1
+    with pytest.raises(ProviderFault):
+        decoder.event("response.output_text.delta", b"not even JSON")
+
+
 @pytest.mark.parametrize("kind", ["custom_tool_call", "computer_call"])
 def test_answer_that_waits_for_its_caller_ends_for_tool_calls(kind: str) -> None:
     decoder, deltas = read([done(0, {"type": kind, "id": "c_1"}), end()])

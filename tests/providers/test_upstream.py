@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from headrace_server.domain.answer import Answer
 from headrace_server.domain.errors import ErrorCode, Fault, ProviderFault, ReplaySafety, Violation
 from headrace_server.domain.events import Delta, TextDelta
+from headrace_server.domain.limits import LimitType
 from headrace_server.domain.message import ChatMessage, MessageRole, TextPart
 from headrace_server.domain.ports import Call, Upstream
 from headrace_server.domain.provider import Dialect as DialectName
@@ -22,9 +23,9 @@ from headrace_server.domain.provider import Provider
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.domain.result import FinishReason
 from headrace_server.providers import faults
-from headrace_server.providers.dialect import HttpFailure, HttpRequest
+from headrace_server.providers.dialect import HttpFailure, HttpRequest, LimitHeader
 from headrace_server.providers.faults import ErrorBody, Rule
-from headrace_server.providers.http import TransportKind, make_client
+from headrace_server.providers.http import TransportKind, make_transport
 from headrace_server.providers.upstream import HttpCall, HttpUpstream
 
 StartPeer = Callable[..., Awaitable[Any]]
@@ -52,6 +53,8 @@ class TinyDecoder:
             raise ProviderFault(faults.classify(RULES, HttpFailure(200, {}, data), ErrorBody(message=value["error"])))
         if "crash" in value:
             raise KeyError(KEY)
+        if "what" in value:
+            self.answer.unknown_events += 1
         if not value.get("text"):
             return ()
         delta = TextDelta(value["text"])
@@ -87,6 +90,7 @@ RULES = (
 
 class Tiny:
     default_api_url = ""
+    limit_headers = (LimitHeader("x-left", LimitType.REQUESTS_PER_MINUTE),)
 
     def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
         return (Violation(field="top_k", description="is not known"),) if request.top_k else ()
@@ -131,13 +135,35 @@ def event(text: str) -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
+MOST_PIECES = 200
 
 
-@pytest.fixture(params=["aiohttp", "httpx"])
-async def upstream(request: pytest.FixtureRequest, trust: ssl.SSLContext) -> AsyncIterator[HttpUpstream]:
+class CountedUnknowns:
+    """What no dialect understands, as it was told."""
+
+    def __init__(self) -> None:
+        self.errors: list[tuple[str, int]] = []
+        self.events: list[tuple[str, int]] = []
+
+    def unknown_error(self, provider: Provider, http_status: int) -> None:
+        self.errors.append((provider.provider, http_status))
+
+    def unknown_events(self, provider: Provider, count: int) -> None:
+        self.events.append((provider.provider, count))
+
+
+@pytest.fixture
+def unknowns() -> CountedUnknowns:
+    return CountedUnknowns()
+
+
+@pytest.fixture(params=["httptools", "aiohttp", "httpx"])
+async def upstream(request: pytest.FixtureRequest, trust: ssl.SSLContext, unknowns: "CountedUnknowns") -> AsyncIterator[HttpUpstream]:
     kind: TransportKind = request.param
-    async with make_client(kind, verify=trust) as client:
-        yield HttpUpstream(client, lambda _: Tiny(), lambda: NOW, max_response=10_000, max_event=1_000)
+    async with make_transport(kind, verify=trust) as client:
+        yield HttpUpstream(
+            client, lambda _: Tiny(), lambda: NOW, max_response=10_000, max_event=1_000, max_pieces=MOST_PIECES, unknowns=unknowns
+        )
 
 
 async def call(upstream: HttpUpstream, url: str, *, stream: bool = True, key: str = KEY, connect_timeout: float = 2) -> HttpCall:
@@ -349,6 +375,24 @@ async def test_event_above_the_cap_fails_when_it_is_never_ended(upstream: HttpUp
     assert (fault.code, fault.subreason) == (ErrorCode.SERVER_ERROR, "EVENT_TOO_LARGE")
 
 
+async def test_answer_fails_when_it_is_in_too_many_pieces(upstream: HttpUpstream, peer: StartPeer) -> None:
+    server = await peer(lambda exchange: exchange.chunks(*[event("a") * 20] * 20))
+    made = await call(upstream, server.url)
+    reads, fault = await read_all(made)
+    assert fault is not None
+    assert (fault.code, fault.subreason, fault.retryable) == (ErrorCode.SERVER_ERROR, "EVENT_TOO_LARGE", True)
+    assert str(MOST_PIECES) in fault.message
+    assert len(texts(reads)) <= MOST_PIECES
+
+
+async def test_whole_answer_fails_when_it_is_in_too_many_pieces(upstream: HttpUpstream, peer: StartPeer) -> None:
+    server = await peer(lambda exchange: exchange.answer(json.dumps({"texts": ["a"] * (MOST_PIECES + 1)}).encode()))
+    reads, fault = await read_all(await call(upstream, server.url, stream=False))
+    assert texts(reads) == []
+    assert fault is not None
+    assert fault.subreason == "EVENT_TOO_LARGE"
+
+
 @pytest.mark.parametrize("piece", [event("x" * 500), b'["' + b"x" * 500, b" " * 500])
 async def test_answer_above_the_cap_fails_when_it_goes_on_and_on(upstream: HttpUpstream, peer: StartPeer, piece: bytes) -> None:
     server = await peer(lambda exchange: exchange.chunks(*[piece] * 30))
@@ -361,6 +405,64 @@ async def test_answer_is_refused_when_it_is_compressed(upstream: HttpUpstream, p
     server = await peer(lambda exchange: exchange.answer(gzip.compress(event("a") + DONE), extra="content-encoding: gzip\r\n"))
     fault = await refused(upstream, server.url)
     assert (fault.code, fault.retryable) == (ErrorCode.SERVER_ERROR, True)
+
+
+# ---------------------------------------------------------------- what the headers say, and what nobody understands
+
+
+@pytest.mark.parametrize("status", ["200 OK", "429 Too Many", "500 Oops"])
+async def test_what_is_left_of_a_limit_is_told_by_good_answers_and_by_bad_ones(
+    upstream: HttpUpstream, peer: StartPeer, status: str
+) -> None:
+    server = await peer(lambda exchange: exchange.answer(event("a") + DONE, status=status, extra="X-Left: 5\r\n"))
+    if status == "200 OK":
+        made = await call(upstream, server.url)
+        assert (await read_all(made))[1] is None
+        left = made.left
+    else:
+        left = (await refused(upstream, server.url)).left
+    assert left == {LimitType.REQUESTS_PER_MINUTE: 5}
+
+
+async def test_nothing_is_told_of_limits_when_no_header_does(upstream: HttpUpstream, peer: StartPeer) -> None:
+    server = await peer(lambda exchange: exchange.answer(event("a") + DONE, extra="x-left: many\r\n"))
+    made = await call(upstream, server.url)
+    await read_all(made)
+    assert made.left == {}
+
+
+async def test_unknown_events_are_counted_once_when_the_call_is_over(
+    upstream: HttpUpstream, peer: StartPeer, unknowns: CountedUnknowns
+) -> None:
+    server = await peer(lambda exchange: exchange.chunks(*[b'data: {"what": 1}\n\n'] * 3, event("a"), DONE))
+    made = await call(upstream, server.url)
+    assert (await read_all(made))[1] is None
+    await made.close()
+    assert (unknowns.events, unknowns.errors) == ([("tiny", 3)], [])
+
+
+async def test_unknown_events_are_counted_when_the_call_is_left(upstream: HttpUpstream, peer: StartPeer, unknowns: CountedUnknowns) -> None:
+    server = await peer(lambda exchange: exchange.chunks(b'data: {"what": 1}\n\n', end=False))
+    made = await call(upstream, server.url)
+    assert await made.read() == []
+    await made.close()
+    assert unknowns.events == [("tiny", 1)]
+
+
+async def test_an_error_that_is_in_no_table_is_counted_whether_it_is_the_answer_or_inside_it(
+    upstream: HttpUpstream, peer: StartPeer, unknowns: CountedUnknowns
+) -> None:
+    server = await peer(lambda exchange: exchange.answer(b'{"error": "brand new"}', status="418 Teapot"))
+    assert (await refused(upstream, server.url)).code is ErrorCode.UNKNOWN_ERROR
+    server = await peer(lambda exchange: exchange.answer(event("a") + b'data: {"error": "brand new"}\n\n'))
+    assert (await read_all(await call(upstream, server.url)))[1] is not None
+    assert unknowns.errors == [("tiny", 418), ("tiny", 200)]
+
+
+async def test_an_error_of_the_table_is_not_counted(upstream: HttpUpstream, peer: StartPeer, unknowns: CountedUnknowns) -> None:
+    server = await peer(lambda exchange: exchange.answer(b'{"error": "slow down"}', status="429 Too Many"))
+    await refused(upstream, server.url)
+    assert unknowns.errors == []
 
 
 # ---------------------------------------------------------------- error statuses
@@ -386,6 +488,39 @@ async def test_key_is_nowhere_when_an_error_repeats_it(upstream: HttpUpstream, p
     fault = await refused(upstream, server.url)
     assert fault.code is ErrorCode.AUTHENTICATION_ERROR
     assert KEY[:6] not in repr(fault)
+
+
+@pytest.mark.parametrize("key", ["canary/7f3a+9d==", "canary-7f3a9d"])
+@pytest.mark.parametrize(
+    "escaped",
+    [
+        lambda key: key,
+        lambda key: key.replace("/", r"\/"),
+        lambda key: key.replace("+", r"\u002b").replace("=", r"\u003D"),
+        lambda key: key.replace("/", "%2F").replace("+", "%2b").replace("=", "%3d"),
+    ],
+    ids=["plain", "slashes", "unicode", "url"],
+)
+async def test_key_is_nowhere_when_an_error_repeats_it_escaped(
+    upstream: HttpUpstream, peer: StartPeer, key: str, escaped: Callable[[str], str]
+) -> None:
+    body = f'{{"error": "no such key: {escaped(key)}"}}'
+    server = await peer(lambda exchange: exchange.answer(body.encode(), status="401 Unauthorized"))
+    fault = await refused(upstream, server.url, key=key)
+    assert fault.code is ErrorCode.AUTHENTICATION_ERROR
+    assert "canary" not in repr(fault)
+
+
+async def test_key_is_nowhere_when_a_long_event_repeats_it_where_it_is_cut(upstream: HttpUpstream, peer: StartPeer) -> None:
+    for start in (faults.MAX_MESSAGE - len("overloaded: ") - 8, 500):
+        padding = "x" * start
+        body = event("a") + b"data: " + json.dumps({"error": f"overloaded: {padding}{KEY}"}).encode() + b"\n\n"
+        server = await peer(lambda exchange, body=body: exchange.answer(body))
+        client = HttpUpstream(upstream._transport, lambda _: Tiny(), lambda: NOW)
+        _, fault = await read_all(await call(client, server.url))
+        assert fault is not None
+        assert fault.subreason == "OVERLOADED"
+        assert KEY[:6] not in repr(fault)
 
 
 async def test_status_decides_when_the_body_of_an_error_is_cut(upstream: HttpUpstream, peer: StartPeer) -> None:

@@ -170,6 +170,8 @@ def requests(draw: st.DrawFn) -> GenerateRequest:
                 providers=st.lists(names, max_size=2, unique=True).map(tuple),
                 model_mapping=st.dictionaries(models, models, max_size=2),
                 mid_stream=maybe(st.sampled_from(MidStreamFallback)),
+                on_context_length=st.sampled_from([None, True]),
+                on_content_filter=st.sampled_from([None, True]),
             )
         ),
         timeouts=draw(
@@ -207,6 +209,7 @@ error_fields: dict[str, Any] = {
     "rate_limit": maybe(rate_limits),
     "field_violations": st.lists(st.builds(Violation, field=texts, description=texts), max_size=2).map(tuple),
     "provider_request_id": texts,
+    "provider_text": texts,
 }
 bare_errors = st.builds(ProviderError, **error_fields)
 attempts = st.builds(
@@ -219,6 +222,7 @@ attempts = st.builds(
     start_time=millis,
     duration=maybe(millis),
     replay_safety=maybe(st.sampled_from(ReplaySafety)),
+    provider_updated_at=maybe(millis),
 )
 results = st.builds(
     GenerationResult,

@@ -6,13 +6,13 @@ from pydantic import SecretStr
 
 from headrace.v1 import provider_service_pb2 as pb
 from headrace_server.domain.errors import Refusal
+from headrace_server.domain.health import ProviderHealth
 from headrace_server.domain.limits import LimitType, Window
 from headrace_server.domain.provider import CircuitState, Dialect, Provider, ProviderRow, ProviderSettings, ProviderSource
 from headrace_server.rpc.codec_provider import (
     ProviderEdit,
     decode_create_provider,
     decode_update_provider,
-    encode_health,
     encode_provider,
     encode_quota,
 )
@@ -168,7 +168,7 @@ def test_a_mask_names_its_wrong_paths_besides_the_wrong_values() -> None:
 def test_a_provider_is_shown_without_its_key() -> None:
     key = "sk-ant-0123456789abcd"
     provider = Provider(**dict(STORED), api_key=SecretStr(key), source=ProviderSource.FILE)
-    health = encode_health(circuit_state=CircuitState.OPEN, circuit_retry_time=9_000, error_rate=0.5, latency=120, calls=4)
+    health = ProviderHealth(circuit_state=CircuitState.OPEN, circuit_retry_time=9_000, error_rate=0.5, latency=120, calls=4)
     message = encode_provider(provider, health)
     assert key.encode() not in message.SerializeToString()
     assert b"v1:old" not in message.SerializeToString()

@@ -64,13 +64,12 @@ async def test_reflection_can_be_turned_off(tmp_path):
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("path", ["headrace.v1.ProviderService/WatchQuotas", "headrace.v1.ProviderService/ListQuotas"])
-async def test_what_is_not_there_yet_says_so(tmp_path, path):
+@pytest.mark.parametrize("path", ["headrace.v1.ProviderService/SellProvider", "headrace.v1.NoService/Generate"])
+async def test_what_is_not_there_says_so(tmp_path, path):
     async with service(tmp_path) as s:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await s.channel.unary_unary(f"/{path}")(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert "not available in this version" in caught.value.details()
 
 
 @pytest.mark.parametrize("raised", [ValueError("secret detail"), asyncio.CancelledError("secret detail"), TimeoutError("secret detail")])

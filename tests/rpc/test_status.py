@@ -196,7 +196,8 @@ big = st.sampled_from(["x", "ü", "\n", "😀", "%", "\ud83d"]).flatmap(
 def test_a_status_stays_within_its_bounds_whatever_it_is_made_of(data: st.DataObject, generated: SimpleNamespace) -> None:
     cause = data.draw(generated.errors)
     texts = {
-        name: data.draw(big) for name in ("message", "provider", "provider_type", "provider_code", "provider_request_id", "request_id")
+        name: data.draw(big)
+        for name in ("message", "provider", "provider_type", "provider_code", "provider_request_id", "provider_text", "request_id")
     }
     count = data.draw(st.sampled_from([0, 1, 2, 30]))
     huge = cause.model_copy(

@@ -78,6 +78,18 @@ async def test_nothing_is_found_when_all_is_well(filled: Filled) -> None:
     assert filled.check() == []
 
 
+async def test_nothing_is_found_when_a_provider_said_that_little_is_left(filled: Filled, sql: Sql) -> None:
+    running = await filled.begin()
+    left = {RPM: 2, TPM: 50, RPD: 1}
+    await filled.store.settle(Settlement(reservation=filled.reservation(running.request_id), tokens=7, left=left), filled.now)
+    assert sql("SELECT limit_type, lowered FROM provider_rate_limits ORDER BY 1") == [
+        ("requests_per_day", 5),
+        ("requests_per_minute", 4),
+        ("tokens_per_minute", 829),
+    ]
+    assert filled.check() == []
+
+
 async def test_nothing_is_written_and_no_writer_waits_while_it_is_served(filled: Filled, sql: Sql) -> None:
     before = sql("SELECT * FROM provider_logs")
     filled.check()
@@ -107,6 +119,14 @@ async def test_nothing_is_written_and_no_writer_waits_while_it_is_served(filled:
         (
             "UPDATE provider_rate_limits SET current_usage = 9 WHERE limit_type = 'requests_per_day'",
             "limit claude m requests_per_day: 9 are counted, and 3 calls are on record",
+        ),
+        (
+            "UPDATE provider_rate_limits SET current_usage = 9, lowered = 5 WHERE limit_type = 'requests_per_minute'",
+            "limit claude m requests_per_minute: 4 are counted, and 3 calls are on record",
+        ),
+        (
+            "UPDATE provider_rate_limits SET lowered = 20 WHERE limit_type = 'tokens_per_minute'",
+            "limit claude m tokens_per_minute: 14 are counted, and a provider's word added 20 of them",
         ),
         ("DELETE FROM stream_chunks WHERE request_id = '{done}' AND first_index = 0", "request {done}: kept chunk 0 is followed by 2"),
         (

@@ -379,6 +379,37 @@ async def test_settle_leaves_windows_that_did_not_hold_the_reservation(store: An
     assert await windows(store) == {RPM: (1, 1), TPM: (0, 30)}
 
 
+async def test_settle_lowers_what_is_left_and_never_raises_it(store: Any, now: int) -> None:
+    first, second = reservation(tokens=10), reservation(tokens=20)
+    for one in (first, second):
+        await store.reserve(one, {RPM: 10, TPM: 100}, now)
+    await store.settle(Settlement(reservation=first, tokens=10, left={RPM: 3, TPM: 500, RPD: 0}), now)
+    # Three are left of ten, and one is reserved; of the tokens there are fewer here than there, and days are not limited.
+    assert await windows(store) == {RPM: (6, 1), TPM: (10, 20)}
+    await store.settle(Settlement(reservation=second, tokens=20, left={RPM: 9, TPM: 0}), now)
+    assert await windows(store) == {RPM: (7, 0), TPM: (100, 0)}
+    refused = await store.reserve(reservation(tokens=1), {RPM: 10, TPM: 100}, now)
+    assert refused is not None
+    assert refused.window.limit_type is TPM
+    assert {window.limit_type: window.lowered for window in await store.list_windows()} == {RPM: 5, TPM: 70}
+
+
+async def test_settle_believes_nothing_of_a_window_that_has_begun_since(store: Any, now: int) -> None:
+    late, later = reservation(), now + 24 * 60 * 60 * 1000
+    await store.reserve(late, LIMITS, now)
+    await store.reserve(reservation(), LIMITS, later)
+    await store.settle(Settlement(reservation=late, tokens=1, left={RPM: 0, TPM: 0, RPD: 0}), now)
+    assert await windows(store) == {RPM: (1, 1), TPM: (1, 100), RPD: (1, 1)}
+
+
+async def test_settle_believes_nothing_when_the_reservation_was_settled_before(store: Any, now: int) -> None:
+    wanted = reservation()
+    await store.reserve(wanted, LIMITS, now)
+    await store.settle(Settlement(reservation=wanted, tokens=1), now)
+    await store.settle(Settlement(reservation=wanted, tokens=1, left={RPM: 0}), now)
+    assert (await windows(store))[RPM] == (1, 0)
+
+
 async def test_finish_settles_with_the_row(store: Any, make: Any, now: int) -> None:
     row = make.running(make.row())
     await store.accept(row)
@@ -579,6 +610,28 @@ async def test_delete_provider_removes_the_row(store: Any) -> None:
     assert await store.delete_provider("gemini")
     assert not await store.delete_provider("gemini")
     assert [row.provider for row in await store.list_providers()] == ["claude", "openai"]
+
+
+async def test_delete_provider_takes_its_counters_along_and_no_others(store: Any, now: int) -> None:
+    for provider in ("claude", "gemini"):
+        await store.reserve(held := reservation(provider=provider), LIMITS, now)
+        await store.settle(Settlement(reservation=held, tokens=1), now)
+    assert await store.delete_provider("gemini")
+    assert {window.provider for window in await store.list_windows()} == {"claude"}
+
+
+async def test_delete_provider_changes_nothing_when_rows_refer_to_it(store: Any, make: Any, now: int) -> None:
+    row = make.row(provider="gemini")
+    await store.reserve(reservation(provider="gemini"), LIMITS, now)
+    # The row is on its way when the provider is to go: what was asked for first is done first.
+    accepted = asyncio.ensure_future(store.accept(row))
+    await asyncio.sleep(0)
+    assert not await store.delete_provider("gemini")
+    assert await accepted is None
+    await store.finish(make.ended(row), [make.metrics(row, provider="openai")], [])
+    assert not await store.delete_provider("openai")
+    assert [row.provider for row in await store.list_providers()] == ["claude", "gemini", "openai"]
+    assert await store.list_windows("gemini") != []
 
 
 async def test_count_requests_of_counts_logs_and_metrics(store: Any, make: Any) -> None:

@@ -1,9 +1,11 @@
-"""Whatever order reservations and settlements come in: no limit is exceeded, and nothing stays reserved."""
+"""Whatever order reservations, settlements and providers' words on what is left come in: no limit is exceeded, nothing stays reserved."""
 
 import asyncio
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -19,9 +21,10 @@ START = 1_790_000_000_000
 
 Reserve = st.tuples(st.just("reserve"), st.integers(0, 30))
 Settle = st.tuples(st.just("settle"), st.integers(0, 100))
+Told = st.tuples(st.just("told"), st.integers(0, 100))
 Repeat = st.tuples(st.just("repeat"), st.integers(0, 100))
 Wait = st.tuples(st.just("wait"), st.integers(0, 90_000))
-Steps = st.lists(st.lists(st.one_of(Reserve, Settle, Repeat, Wait), min_size=1, max_size=6), max_size=12)
+Steps = st.lists(st.lists(st.one_of(Reserve, Settle, Told, Repeat, Wait), min_size=1, max_size=6), max_size=12)
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Run:
         for window in await self.store.list_windows():
             rolled = roll(window, self.now)
             assert used(rolled, self.now) + rolled.reserved <= window.limit_value, window
+            assert 0 <= window.lowered <= window.current_usage, window
 
     def calls(self, action: str, number: int) -> list[Any]:
         if action == "wait":
@@ -51,15 +55,18 @@ class Run:
             return [self.store.settle(self.settled[number % len(self.settled)], self.now)]
         elif action == "settle" and self.open:
             return [self.settle(self.open.pop(number % len(self.open)), number)]
+        elif action == "told" and self.open:
+            left = {kind: number % (limit + 2) for kind, limit in LIMITS.items()}
+            return [self.settle(self.open.pop(number % len(self.open)), number, left)]
         return []
 
     async def reserve(self, reservation: Reservation) -> None:
         if await self.store.reserve(reservation, LIMITS, self.now) is None:
             self.open.append(reservation)
 
-    async def settle(self, reservation: Reservation, number: int) -> None:
+    async def settle(self, reservation: Reservation, number: int, left: Mapping[LimitType, int] = MappingProxyType({})) -> None:
         tokens = None if number % 3 == 0 else number % (reservation.tokens + 1)
-        settlement = Settlement(reservation=reservation, requests=number % 2, tokens=tokens)
+        settlement = Settlement(reservation=reservation, requests=number % 2, tokens=tokens, left=dict(left))
         self.settled.append(settlement)
         await self.store.settle(settlement, self.now)
 

@@ -85,7 +85,7 @@ def end_of(make: Any, running: Any) -> tuple[Any, list[Any], list[Settlement]]:
     usage = Usage(input_tokens=3, output_tokens=4, total_tokens=7, source=UsageSource.PROVIDER)
     attempt = running.attempts[0].model_copy(update={"state": State.COMPLETED, "usage": usage, "duration": 5})
     row = make.ended(running, response_data=GenerationResult(content=(TextPart(text="héllo"),), usage=usage), attempts=(attempt,))
-    return row, [make.metrics(row)], [Settlement(reservation=reservation(row.request_id), tokens=7)]
+    return row, [make.metrics(row)], [Settlement(reservation=reservation(row.request_id), tokens=7, left={RPM: 4})]
 
 
 # ---------------------------------------------------------------- a store that fails at the end
@@ -108,7 +108,7 @@ async def test_an_end_is_kept_in_the_file_and_replayed_once_when_the_database_is
     assert await store.get(row.request_id) == row
     assert await store.list_metrics(row.request_id) == metrics
     assert {window.limit_type: (window.current_usage, window.reserved) for window in await store.list_windows()} == {
-        RPM: (1, 0),
+        RPM: (6, 0),  # the provider said that four are left of ten
         TPM: (7, 0),
     }
     assert sql("SELECT count(*) FROM rate_limit_reservations") == [(0,)]
@@ -187,7 +187,7 @@ async def test_an_end_is_replayed_at_the_next_start_when_the_process_stops_befor
     assert await again.get(row.request_id) == row
     assert await again.recover("next", now + LEASE * 2, salvaged) == []
     assert await again.list_metrics(row.request_id) == metrics
-    assert {window.limit_type: window.current_usage for window in await again.list_windows()} == {RPM: 1, TPM: 7}
+    assert {window.limit_type: window.current_usage for window in await again.list_windows()} == {RPM: 6, TPM: 7}
     assert list(spill_files(path)) == ["next"]
 
 

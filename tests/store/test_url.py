@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headrace_server.store import Durability, SqliteStore, open_url
+from headrace_server.store import Durability, MemoryStore, SqliteStore, open_url
 from headrace_server.store.url import sqlite_path
 
 
@@ -35,6 +35,7 @@ def test_sqlite_path_is_the_file_that_the_url_names(url: str, path: str) -> None
         ("sqlite:///:memory:", "must be followed by the path"),
         ("sqlite:///a.db?mode=ro", "nothing after the path"),
         ("sqlite:///a%00.db", "NUL"),
+        ("memory:", "has no file"),
     ],
 )
 def test_sqlite_path_says_what_is_wrong(url: str, words: str) -> None:
@@ -49,3 +50,7 @@ async def test_open_url_gives_the_store_of_the_file(path: Path, clock: Any) -> N
     await store.open()
     assert path.is_file()
     await store.close()
+
+
+def test_open_url_gives_a_store_without_a_file_when_it_is_memory(clock: Any) -> None:
+    assert isinstance(open_url("memory:", node="here", clock=clock), MemoryStore)

@@ -40,7 +40,6 @@ class Bench:
         self.upstream = ScriptedUpstream(scripts)
         self.store = MemoryStore(node="node-1", clock=lambda: self.now)
         self.catalog = Catalog(self.store, PlainCipher(), from_file=providers)
-        self.outcomes: list[tuple[str, Fault | None]] = []
         self.engine = Engine(
             journal=self.store,
             upstream=self.upstream,
@@ -52,7 +51,6 @@ class Bench:
             settings=EngineSettings(**settings),
             price=lambda provider, model, usage: usage.total_tokens * 2,
             random=lambda: 0.5,
-            on_outcome=lambda provider, fault, duration: self.outcomes.append((provider, fault)),
         )
 
     async def open(self) -> "Bench":

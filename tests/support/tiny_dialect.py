@@ -38,13 +38,27 @@ DELTAS: dict[str, type[Delta]] = {
     "refusal": RefusalDelta,
     "provider_data": ProviderDataDelta,
 }
-OURS = {"request_id", "stream", "provider", "model", "metadata", "retry", "fallback", "timeouts", "on_disconnect", "quiet", "timing"}
+OURS = {
+    "request_id",
+    "stream",
+    "provider",
+    "model",
+    "metadata",
+    "retry",
+    "fallback",
+    "timeouts",
+    "on_disconnect",
+    "quiet",
+    "timing",
+    "priority",
+}
 
 
 class Tiny:
     """The dialect: the encoder, and what finds the decoder and the table of errors."""
 
     default_api_url = "https://api.tiny.test"
+    limit_headers = ()
 
     def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
         """All can be said, but an option must not say what a field says."""
@@ -107,6 +121,7 @@ class TinyDecoder:
                 source=UsageSource.PROVIDER,
             )
         if kind not in DELTAS:
+            self.answer.unknown_events += kind != "end"
             return []
         delta = msgspec.convert(event, DELTAS[kind])
         if isinstance(delta, ToolCallDelta) and delta.position not in self._begun:

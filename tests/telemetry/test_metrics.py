@@ -7,6 +7,7 @@ import pytest
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from headrace_server.domain.errors import ErrorCode
+from headrace_server.domain.provider import Dialect, Provider
 from headrace_server.domain.record import LogRow
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.telemetry.metrics import MOST_LABELS
@@ -110,3 +111,24 @@ def test_labels_are_bounded_when_callers_name_ever_new_models(play: Play, reader
     assert MOST_LABELS - 2 <= len(points) <= MOST_LABELS
     assert points[labels(provider="claude", model="other", state="completed", code="")] > 50
     assert sum(points.values()) == MOST_LABELS + 50
+
+
+def test_what_no_dialect_understands_is_counted(telemetry: Telemetry, reader: InMemoryMetricReader) -> None:
+    provider = Provider(
+        id="01890a5d-ac96-774b-bcce-b302099a8057",
+        provider="spare",
+        dialect=Dialect.OPENAI,
+        api_url="http://spare.test",
+        default_model="m",
+        created_at=0,
+        updated_at=0,
+    )
+    telemetry.unknown_error(provider, 418)
+    telemetry.unknown_error(provider, 418)
+    telemetry.unknown_error(provider, 200)
+    telemetry.unknown_events(provider, 7)
+    assert collected(reader)["headrace.unknown_errors"] == {
+        labels(provider="spare", dialect="openai", http_status="418"): 2,
+        labels(provider="spare", dialect="openai", http_status="200"): 1,
+    }
+    assert collected(reader)["headrace.unknown_events"] == {labels(provider="spare", dialect="openai"): 7}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace_server.cli import generate, provider, request, service
+from headrace_server.cli import explain, generate, provider, quotas, request, service
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,11 +18,13 @@ app = typer.Typer(
 )
 app.command("serve", epilog="\b\nExample:\n  headrace serve --listen 127.0.0.1:0 --config headrace.toml")(service.serve)
 app.command("generate", epilog='\b\nExample:\n  headrace generate "Why is the sky blue?" --provider claude --states')(generate.generate)
+app.command("explain", epilog='\b\nExample:\n  headrace explain "Why is the sky blue?" --provider claude')(explain.explain)
+provider.app.command("quotas", epilog="\b\nExample:\n  headrace provider quotas openai --watch")(quotas.quotas)
 app.add_typer(provider.app, name="provider")
 app.add_typer(request.app, name="request")
 app.add_typer(service.database, name="db")
 app.command("states", epilog="\b\nExample:\n  headrace states --mermaid")(service.states)
-app.command("fake-provider", epilog="\b\nExample:\n  headrace fake-provider --listen 127.0.0.1:9100 --script faults.json")(
+app.command("fake-provider", epilog="\b\nExample:\n  headrace fake-provider --script F02 --write-config headrace.toml")(
     service.fake_provider
 )
 app.command("demo", epilog='\b\nExample:\n  headrace demo "Name three rivers." --fake')(service.run_demo)

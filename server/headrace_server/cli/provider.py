@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace_server.cli.client import DEFAULT_SERVER, AsJson, Server, connection, echo_json, echo_table, number, seconds, word
+from headrace_server.cli.client import DEFAULT_SERVER, AsJson, Server, clock, connection, echo_json, echo_table, number, seconds, word
 
 if TYPE_CHECKING:
     from headrace.v1 import provider_service_pb2
@@ -46,21 +46,35 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
             echo_json(provider)
         return
     echo_table(
-        ("PROVIDER", "DIALECT", "ENABLED", "PRIORITY", "KEY", "MODEL", "FROM", "URL"),
+        ("PROVIDER", "DIALECT", "ENABLED", "PRIORITY", "KEY", "MODEL", "FROM", "CIRCUIT", "ERRORS", "LATENCY", "URL"),
         [
             (
                 p.provider,
                 word(pb.Dialect, p.dialect),
                 "yes" if p.enabled else "no",
                 str(p.priority),
-                (f"…{p.api_key_last_four}" if p.api_key_last_four else "yes") if p.has_api_key else "none",
+                _key(p),
                 p.default_model,
                 word(pb.ProviderSource, p.source),
+                *_health(p.health),
                 p.api_url,
             )
             for p in found
         ],
     )
+
+
+@app.command("get", epilog="\b\nExample:\n  headrace provider get claude")
+def get(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Show one provider: its settings, and how it has done in the last minute."""
+    from headrace.v1 import provider_service_pb2 as pb
+
+    with connection(server) as channel:
+        provider = _stub(channel).GetProvider(pb.GetProviderRequest(provider=name)).provider
+    if as_json:
+        echo_json(provider)
+    else:
+        _describe(provider)
 
 
 @app.command(
@@ -167,6 +181,29 @@ def disable(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = False
     set_(name, enabled=False, server=server, as_json=as_json)
 
 
+@app.command("delete", epilog="\b\nExample:\n  headrace provider delete local")
+def delete(name: Name, server: Server = DEFAULT_SERVER) -> None:
+    """Remove a provider that nothing refers to; one that is on record can only be disabled."""
+    from headrace.v1 import provider_service_pb2 as pb
+
+    with connection(server) as channel:
+        _stub(channel).DeleteProvider(pb.DeleteProviderRequest(provider=name))
+    typer.echo(f"{name} is gone")
+
+
+@app.command("reset", epilog="\b\nExample:\n  headrace provider reset openai")
+def reset(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Close the circuit breaker of a provider by hand."""
+    from headrace.v1 import provider_service_pb2 as pb
+
+    with connection(server) as channel:
+        provider = _stub(channel).ResetCircuit(pb.ResetCircuitRequest(provider=name)).provider
+    if as_json:
+        echo_json(provider)
+    else:
+        typer.echo(f"{name}: circuit {word(pb.CircuitState, provider.health.circuit_state)}")
+
+
 @app.command("check", epilog="\b\nExample:\n  headrace provider check claude")
 def check(
     name: Name,
@@ -223,3 +260,44 @@ def _show(provider: "provider_service_pb2.Provider", as_json: bool) -> None:
     state = "enabled" if provider.enabled else "disabled"
     key = "with a key" if provider.has_api_key else "without a key"
     typer.echo(f"{provider.provider}: {word(pb.Dialect, provider.dialect)} at {provider.api_url}, {provider.default_model}, {state}, {key}")
+
+
+def _describe(provider: "provider_service_pb2.Provider") -> None:
+    from headrace.v1 import provider_service_pb2 as pb
+
+    circuit, errors, latency = _health(provider.health)
+    limits = {
+        "requests a minute": provider.rate_limit_rpm,
+        "tokens a minute": provider.rate_limit_tpm,
+        "requests a day": provider.rate_limit_rpd,
+    }
+    again = f", a probe at {clock(provider.health.circuit_retry_time)} UTC" if provider.health.HasField("circuit_retry_time") else ""
+    for name, value in (
+        ("provider", provider.provider),
+        ("dialect", word(pb.Dialect, provider.dialect)),
+        ("enabled", "yes" if provider.enabled else "no"),
+        ("priority", str(provider.priority)),
+        ("key", _key(provider)),
+        ("model", provider.default_model),
+        ("url", provider.api_url),
+        ("from", word(pb.ProviderSource, provider.source)),
+        ("limits", ", ".join(f"{limit} {what}" for what, limit in limits.items() if limit)),
+        ("fallbacks", ", ".join(provider.fallback_providers)),
+        ("settings", f"max_retries {provider.max_retries}, timeout_ms {provider.timeout_ms}, {provider.config_json}"),
+        ("circuit", circuit + again),
+        ("last minute", f"{provider.health.calls} calls, errors {errors}, latency {latency}"),
+    ):
+        if value:
+            typer.echo(f"{name:<12} {value}")
+
+
+def _key(provider: "provider_service_pb2.Provider") -> str:
+    return (f"…{provider.api_key_last_four}" if provider.api_key_last_four else "yes") if provider.has_api_key else "none"
+
+
+def _health(health: "provider_service_pb2.ProviderHealth") -> tuple[str, str, str]:
+    """Circuit, error rate and latency."""
+    from headrace.v1 import provider_service_pb2 as pb
+
+    errors = f"{health.error_rate:.0%}" if health.HasField("error_rate") else "-"
+    return word(pb.CircuitState, health.circuit_state), errors, seconds(health.latency) if health.HasField("latency") else "-"

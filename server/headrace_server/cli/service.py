@@ -116,21 +116,34 @@ def states(mermaid: Annotated[bool, typer.Option("--mermaid", help="As a Mermaid
 
 def fake_provider(
     listen: Annotated[str, typer.Option(help="Address, HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:0",
-    script: Annotated[Path | None, typer.Option(help="JSON file: the answers to the first requests, and how they fail.")] = None,
+    script: Annotated[str | None, typer.Option(help="What is answered, and how it fails: a ready script by its name, or a file.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Print the ready scripts and end.")] = False,
+    write_config: Annotated[Path | None, typer.Option(help="Write the configuration for `headrace serve` to this file.")] = None,
 ) -> None:
-    """Run a provider that echoes the prompt in every dialect, and fails as its script says, until SIGTERM or Ctrl-C."""
-    from headrace_server.config import split_address
-    from headrace_server.fake_provider import FakeProvider, load_script
+    """Run a provider that echoes the prompt in every dialect, and fails as its script says, until SIGTERM or Ctrl-C.
 
+    A script with named providers comes with the configuration of a service in front of them, and the request that shows what it is about.
+    """
+    from headrace_server.config import split_address
+    from headrace_server.fake_provider import FakeProvider, Script, find_script, load_ready, load_script, ready_scripts, recipe
+
+    if list_:
+        for name in ready_scripts():
+            typer.echo(f"{name:5} {load_ready(name).about}")
+        return
     try:
         host, port = split_address(listen)
-        steps = load_script(script) if script else []
+        played = load_script(find_script(script)) if script else []
+        if write_config is not None and not isinstance(played, Script):
+            raise ValueError("--write-config needs a script with named providers")
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
 
     async def run() -> None:
-        async with FakeProvider(steps, host=host, port=port) as provider:
+        async with FakeProvider(played, host=host, port=port) as provider:
             typer.echo(f"fake provider listening on {provider.url}")
+            if isinstance(played, Script):
+                typer.echo(recipe.told(played, provider.api_urls(), write_config))
             sys.stdout.flush()
             await _told_to_stop()
 

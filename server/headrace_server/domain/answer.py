@@ -3,14 +3,16 @@
 Pieces are only appended; texts are joined once, when the content is asked for.
 """
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 from headrace_server.domain.base import storable_json, storable_text
+from headrace_server.domain.errors import ErrorCode, Fault, ProviderFault, Subreason
 from headrace_server.domain.events import Delta, ProviderDataDelta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from headrace_server.domain.message import ContentPart, ProviderDataPart, ReasoningPart, RefusalPart, TextPart, ToolCallPart
 from headrace_server.domain.result import FinishReason
-from headrace_server.domain.usage import Usage
+from headrace_server.domain.usage import Usage, falls
 
 
 @dataclass(slots=True)
@@ -23,6 +25,9 @@ class _Open:
 
 LONGEST_WORD = 256
 """Characters that are kept of a provider's name for something."""
+
+PART_WEIGHT = 25
+"""As many pieces a new part counts for: so much more memory it takes than a piece of one that is there, all the way to its record."""
 
 NO_NAME = "\ufffd"
 """Stands for the name of a tool call that began without one."""
@@ -45,10 +50,25 @@ class _Word:
 class Answer:
     """What a provider has said so far. `usage`, `model` and the finish are set by the decoder as it learns them.
 
-    All that it holds can be stored, whatever a decoder puts in.
+    All that it holds can be stored, whatever a decoder puts in. `unknown_events` counts what the decoder passed over because it did not
+    know its type; `usage_fell` tells that a provider took back tokens it had counted; `most_pieces` is how many pieces may be added, where
+    one that begins a part counts PART_WEIGHT more.
     """
 
-    __slots__ = ("_calls", "_model", "_native_finish_reason", "_parts", "_provider_request_id", "_sealed", "finish_reason", "usage")
+    __slots__ = (
+        "_calls",
+        "_model",
+        "_native_finish_reason",
+        "_parts",
+        "_pieces",
+        "_provider_request_id",
+        "_sealed",
+        "_usage",
+        "finish_reason",
+        "most_pieces",
+        "unknown_events",
+        "usage_fell",
+    )
 
     model = _Word()
     native_finish_reason = _Word()
@@ -58,14 +78,35 @@ class Answer:
         self._parts: list[_Open] = []
         self._calls: dict[int, _Open] = {}  # by position
         self._sealed = False
+        self._pieces = 0
+        self.most_pieces = sys.maxsize
+        self.unknown_events = 0
         self.model = ""
-        self.usage: Usage | None = None
+        self._usage: Usage | None = None
+        self.usage_fell = False
         self.finish_reason: FinishReason | None = None
         self.native_finish_reason = ""
         self.provider_request_id = ""
 
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens as the provider last counted them."""
+        return self._usage
+
+    @usage.setter
+    def usage(self, usage: Usage | None) -> None:
+        if usage is not None and self._usage is not None and falls(self._usage, usage):
+            self.usage_fell = True
+        self._usage = usage
+
     def add(self, delta: Delta) -> None:
-        """Append a piece. Neighbours of one kind grow the same part; calls grow by position, wherever they stand."""
+        """Append a piece. Neighbours of one kind grow the same part; calls grow by position, wherever they stand.
+
+        Raises ProviderFault (EVENT_TOO_LARGE) for one piece too many: a piece takes many times its bytes in memory.
+        """
+        self._pieces += 1
+        if self._pieces > self.most_pieces:
+            raise too_many_pieces(self.most_pieces)
         _make_storable(delta)
         kind = type(delta)
         if isinstance(delta, ToolCallDelta):
@@ -79,6 +120,7 @@ class Answer:
                 last.deltas.append(delta)
                 return
         part = _Open(kind, [delta])
+        self._pieces += PART_WEIGHT
         if isinstance(delta, ToolCallDelta):
             self._calls[delta.position] = part
         self._parts.append(part)
@@ -106,6 +148,12 @@ class Answer:
     def content(self) -> tuple[ContentPart, ...]:
         """The parts, each in full, in the order in which they began."""
         return tuple(_build(part) for part in self._parts)
+
+
+def too_many_pieces(most: int) -> ProviderFault:
+    """The fault of an answer in more pieces than it may have."""
+    why = f"the answer has more than {most} pieces"
+    return ProviderFault(Fault(code=ErrorCode.SERVER_ERROR, subreason=Subreason.EVENT_TOO_LARGE, message=why, retryable=True))
 
 
 _TEXTS: dict[type, tuple[str, ...]] = {

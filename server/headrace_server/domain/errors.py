@@ -1,6 +1,6 @@
 """What can go wrong, as data, and the exceptions that carry it. Foreign exceptions become one of these where they arise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from headrace_server.domain.base import Millis, Model, Text
+from headrace_server.domain.limits import LimitType
 
 
 class ErrorCode(StrEnum):
@@ -117,6 +118,8 @@ class Fault:
     retry_after: int | None = None
     """Milliseconds that the provider told us to wait."""
     rate_limit: RateLimitInfo | None = None
+    left: Mapping[LimitType, int] = field(default_factory=dict)
+    """What the provider says is left of its limits, by the headers of its answer."""
     violations: tuple[Violation, ...] = ()
 
 

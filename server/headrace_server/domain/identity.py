@@ -2,7 +2,6 @@
 
 import hashlib
 import secrets
-import uuid
 
 from headrace_server.domain.request import DisconnectPolicy, GenerateRequest, MidStreamFallback, ReasoningConfig, TextFormat
 from headrace_server.domain.retry import RetryStrategy
@@ -10,28 +9,30 @@ from headrace_server.domain.retry import RetryStrategy
 
 def new_id(now: int) -> str:
     """A UUIDv7 (RFC 9562) of a time in milliseconds: it begins with the time, so that ids sort by age."""
-    value = (now & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
-    return str(uuid.UUID(int=value))
+    random = secrets.randbits(74)
+    value = (now & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | random >> 62 << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-_HOW_IT_IS_TOLD = frozenset({"request_id", "stream", "quiet", "timing"})
+_NOT_WHAT_IS_ASKED = frozenset({"request_id", "stream", "quiet", "timing", "priority"})
 """Fields that do not make a request another one."""
 
 
 def fingerprint(request: GenerateRequest) -> str:
-    """Equal for requests that ask for the same: everything counts but the id and how the answer is told.
+    """Equal for requests that ask for the same: everything counts but the id, how the answer is told, and how urgent it is.
 
     Canonical: fields stand in the order of the model, objects have their keys in order, and what is not set is left out, as is what is
     set to what it would be anyway.
     """
-    content = _canonical(request).model_dump_json(exclude=set(_HOW_IT_IS_TOLD), exclude_none=True)
+    content = _canonical(request).model_dump_json(exclude=set(_NOT_WHAT_IS_ASKED), exclude_none=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def differences(one: GenerateRequest, other: GenerateRequest) -> list[str]:
     """The names of the fields in which two requests ask for something else."""
     one, other = _canonical(one), _canonical(other)
-    names = (name for name in GenerateRequest.model_fields if name not in _HOW_IT_IS_TOLD)
+    names = (name for name in GenerateRequest.model_fields if name not in _NOT_WHAT_IS_ASKED)
     return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 
@@ -49,6 +50,8 @@ def _canonical(request: GenerateRequest) -> GenerateRequest:
     unsaid = {
         **({"enabled": None} if request.fallback.enabled else {}),
         **({"mid_stream": None} if request.fallback.mid_stream is MidStreamFallback.NEVER else {}),
+        **({"on_context_length": None} if request.fallback.on_context_length is False else {}),
+        **({"on_content_filter": None} if request.fallback.on_content_filter is False else {}),
     }
     if unsaid:
         changes["fallback"] = request.fallback.model_copy(update=unsaid)

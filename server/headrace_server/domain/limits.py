@@ -2,10 +2,11 @@
 
 Minutes slide: what counts is this minute plus the share of the last one that still lies within 60 seconds. Days are calendar days in
 the provider's zone. Admission reserves; the end of a request settles what was really used. No admission takes used + reserved over a
-limit; an answer longer than its estimate is charged in full and counts against the next admission.
+limit; an answer longer than its estimate is charged in full and counts against the next admission. What a provider says is left may
+lower what is left here, never raise it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -34,6 +35,8 @@ class Window:
     previous_usage: int = 0
     reserved: int = 0
     reset_at: int
+    lowered: int = 0
+    """How much of `current_usage` no settlement brought, but a provider's word on how little is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,8 @@ def roll(window: Window, now: int, zone: str = "UTC") -> Window:
         return window
     slides = window.limit_type is not LimitType.REQUESTS_PER_DAY
     previous = window.current_usage if slides and now < window.reset_at + MINUTE else 0
-    return replace(window, current_usage=0, previous_usage=previous, reset_at=window_end(window.limit_type, now, zone))
+    reset_at = window_end(window.limit_type, now, zone)
+    return replace(window, current_usage=0, previous_usage=previous, reset_at=reset_at, lowered=0)
 
 
 def used(window: Window, now: int) -> int:
@@ -118,5 +122,14 @@ def settle(window: Window, reserved: int, actual: int, now: int, zone: str = "UT
 def lower(window: Window, remaining: int, now: int, zone: str = "UTC") -> Window:
     """Believe a provider that says how little is left; never one that says there is more."""
     window = roll(window, now, zone)
-    missing = used(window, now) + window.reserved + remaining - window.limit_value
-    return window if missing >= 0 else replace(window, current_usage=window.current_usage - missing)
+    unseen = window.limit_value - used(window, now) - window.reserved - remaining
+    if unseen <= 0:
+        return window
+    return replace(window, current_usage=window.current_usage + unseen, lowered=window.lowered + unseen)
+
+
+def still_true(left: Mapping[LimitType, int], said: int, now: int, zone: str = "UTC") -> dict[LimitType, int]:
+    """What of a provider's word, given at the time `said`, still tells of now: nothing of another day, or of more than a minute ago."""
+    today = now < window_end(LimitType.REQUESTS_PER_DAY, said, zone)
+    recent = now < said + MINUTE
+    return {kind: count for kind, count in left.items() if (today if kind is LimitType.REQUESTS_PER_DAY else recent)}

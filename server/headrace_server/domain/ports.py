@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from headrace_server.domain.analytics import Analytics
@@ -31,6 +31,8 @@ class Call(Protocol):
     """Whether bytes of the request may have reached the provider."""
     whole: bool
     """Whether the provider answers all at once instead of by a stream; known once the first `read` has returned."""
+    left: Mapping[LimitType, int]
+    """What the provider says is left of its limits, by the headers of its answer; empty where they tell nothing."""
 
     async def read(self) -> list[Delta] | None:
         """Wait for bytes and decode them: the deltas in them (often none: a ping, a role), or None once the answer is complete.
@@ -52,9 +54,19 @@ class Upstream(Protocol):
         """What of the request this provider cannot express."""
         ...
 
-    async def call(self, request: GenerateRequest, provider: Provider, model: str, *, traceparent: str, connect_timeout: float) -> Call:
+    async def call(
+        self,
+        request: GenerateRequest,
+        provider: Provider,
+        model: str,
+        *,
+        traceparent: str,
+        connect_timeout: float,
+        begins: Callable[[], None] | None = None,
+    ) -> Call:
         """Encode the request, connect, send it, and wait for the answer's headers. `connect_timeout` in seconds.
 
+        `begins` is called when bytes of the request may begin to reach the provider: until then it cost nothing, however the call ends.
         Raises ProviderFault, with `replay_safety` NOT_SENT where no byte of the request can have reached the provider.
         """
         ...
@@ -91,6 +103,8 @@ class Settlement:
     requests: int = 1
     """0 where nothing was sent."""
     tokens: int | None = None
+    left: Mapping[LimitType, int] = field(default_factory=dict)
+    """What the provider says is left of its limits: it may lower what is left of ours."""
 
 
 Salvage = Callable[[LogRow, Sequence[bytes]], GenerationResult]
@@ -132,6 +146,10 @@ class Journal(Protocol):
 
     async def settle(self, settlement: Settlement, now: int) -> None:
         """End the reservation of an attempt that is followed by another."""
+        ...
+
+    async def list_windows(self, provider: str | None = None, model: str | None = None) -> list[Window]:
+        """The counters of limits."""
         ...
 
     def keep_events(self, request_id: str, first_index: int, chunk_count: int, payload: bytes, now: int) -> "asyncio.Future[None]":
@@ -218,15 +236,11 @@ class Store(Journal, Protocol):
         ...
 
     async def delete_provider(self, provider: str) -> bool:
-        """Remove a provider; False where there is none."""
+        """Remove a provider with the counters of its limits; False where there is none, or where rows refer to it. One atomic step."""
         ...
 
     async def count_requests_of(self, provider: str) -> int:
         """How many rows of provider_logs or provider_metrics refer to a provider."""
-        ...
-
-    async def list_windows(self, provider: str | None = None, model: str | None = None) -> list[Window]:
-        """The counters of limits."""
         ...
 
 
@@ -263,6 +277,18 @@ class Trace(Protocol):
 
     def end(self, row: LogRow) -> None:
         """The request has ended: spans, metrics and the log line, all from its row. Never raises."""
+        ...
+
+
+class Unknowns(Protocol):
+    """Where is counted what providers say and no dialect understands: it is passed over or not guessed at, and not hidden."""
+
+    def unknown_error(self, provider: Provider, http_status: int) -> None:
+        """An error that is in no dialect's table; with status 200 it came inside an answer."""
+        ...
+
+    def unknown_events(self, provider: Provider, count: int) -> None:
+        """Events of unknown types in one answer."""
         ...
 
 

@@ -54,8 +54,14 @@ class ProviderSettings(Model):
     """Which API of the dialect openai is spoken."""
     circuit_failures: Annotated[int, Field(ge=1, le=1_000_000_000)] = 5
     """Failures in a row that open the circuit."""
+    circuit_least_calls: Annotated[int, Field(ge=1, le=1_000_000_000)] = 10
+    """Calls of the last minute that there must be before half of them failing opens it."""
     circuit_cooldown_ms: Annotated[int, Field(ge=1, le=86_400_000)] = 60_000
     """How long an open circuit stays open before a probe."""
+    max_concurrent_requests: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """How many requests run at once; more wait in the queue. None: no bound."""
+    queue_length: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000
+    """How many may wait."""
     zone: Annotated[str, AfterValidator(_zone)] = "UTC"
     """Whose calendar days daily limits count."""
 

@@ -132,6 +132,10 @@ class FallbackConfig(Model):
     providers: Annotated[tuple[ProviderName, ...], Field(max_length=64)] = ()
     model_mapping: Annotated[dict[ModelName, ModelName], Field(max_length=1_000)] = Field(default_factory=dict)
     mid_stream: MidStreamFallback | None = None
+    on_context_length: bool | None = None
+    """Also where the prompt is too long for the model: for providers whose models take more."""
+    on_content_filter: bool | None = None
+    """Also where the prompt was refused by a filter."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -180,6 +184,7 @@ class GenerateRequest(Model):
     on_disconnect: DisconnectPolicy | None = None
     quiet: bool = False
     timing: bool = False
+    priority: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     provider_options: JsonStruct = Field(default_factory=dict)
 
     @model_validator(mode="wrap")

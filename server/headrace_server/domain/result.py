@@ -1,5 +1,6 @@
 """How a generation ends. Results and errors refer to one another and so share this file."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -41,6 +42,8 @@ class Attempt(Model):
     start_time: Millis
     duration: Millis | None = None
     replay_safety: ReplaySafety | None = None
+    provider_updated_at: Millis | None = None
+    """Which settings of the provider it was made with: `updated_at` of its row as it stood then."""
 
 
 class GenerationResult(Model):
@@ -77,6 +80,18 @@ class ProviderError(Model):
     partial: GenerationResult | None = None
     field_violations: tuple[Violation, ...] = ()
     provider_request_id: Text = ""
+    provider_text: Text = ""
+    """The provider's whole answer, redacted, cut at 64 KB. Only in the attempts of a record."""
+
+
+def told(attempts: Iterable[Attempt]) -> tuple[Attempt, ...]:
+    """Attempts as callers are told of them: the provider's whole texts stay in the record."""
+    return tuple(
+        attempt
+        if attempt.error is None or not attempt.error.provider_text
+        else attempt.model_copy(update={"error": attempt.error.model_copy(update={"provider_text": ""})})
+        for attempt in attempts
+    )
 
 
 def is_retryable_error(error: ProviderError) -> bool:

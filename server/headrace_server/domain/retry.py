@@ -7,10 +7,16 @@ shortened, and is not waited for when it is longer than the cap. Nothing is retr
 from dataclasses import dataclass
 from enum import StrEnum
 
-from headrace_server.domain.errors import Fault
+from headrace_server.domain.errors import ErrorCode, Fault, Subreason
 
 JITTER = 0.2
 """Share by which a delay may vary: ±20 % for the strategy's, 0 to +20 % for one that a provider named."""
+
+
+BUDGET = 0.2
+"""Share of a provider's calls within a minute that may be retries: a provider that is down is not asked three times as often."""
+ALWAYS_ALLOWED = 10
+"""Retries of a provider within a minute that need no budget, or few calls could never be retried."""
 
 
 class RetryStrategy(StrEnum):
@@ -43,6 +49,9 @@ class Retry:
 @dataclass(frozen=True, slots=True)
 class Leave:
     """This provider is done with: another one may try, or the request fails."""
+
+    retry_after: int | None = None
+    """Milliseconds after which it would have been tried again, had there been time."""
 
 
 Decision = Retry | Leave
@@ -84,11 +93,26 @@ def decide(fault: Fault, policy: RetryPolicy, *, attempt: int, delivered: bool, 
     """
     if not delivered and fault.retryable and attempt < policy.max_attempts:
         pause = wait(policy, attempt, fault.retry_after, random)
-        if pause is not None and (time_left is None or pause < time_left):
-            return Retry(pause)
+        if pause is not None:
+            if time_left is None or pause < time_left:
+                return Retry(pause)
+            return Leave(max(delay(policy, attempt), fault.retry_after or 0))
     return Leave()
 
 
-def may_fall_back(fault: Fault, *, delivered: bool, restart: bool) -> bool:
-    """Whether the next provider may try: if it may do better, and nothing was delivered or the caller allows to start again."""
-    return fault.fallback and (not delivered or restart)
+def is_within_budget(first_calls: int, retries: int, budget: float = BUDGET) -> bool:
+    """Whether a provider may be retried once more, after so many first calls and retries within the last minute."""
+    return retries < max(ALWAYS_ALLOWED, int(budget * first_calls))
+
+
+def may_fall_back(
+    fault: Fault, *, delivered: bool, restart: bool = False, on_context_length: bool = False, on_content_filter: bool = False
+) -> bool:
+    """Whether the next provider may try: if it may do better, and nothing was delivered or the caller allows to start again.
+
+    A prompt that is too long for one model, or that one provider's filter refused, is another's only where the caller says so.
+    """
+    too_long = fault.code is ErrorCode.INVALID_REQUEST and fault.subreason == Subreason.CONTEXT_LENGTH
+    filtered = fault.code is ErrorCode.CONTENT_FILTER
+    may_do_better = fault.fallback or (too_long and on_context_length) or (filtered and on_content_filter)
+    return may_do_better and (not delivered or restart)

@@ -45,6 +45,11 @@ def clamp(tokens: object) -> int:
     return int(min(max(tokens, 0), MOST_TOKENS))
 
 
+def falls(usage: Usage, later: Usage) -> bool:
+    """Whether a later count is lower. Providers count up while they answer: tokens are not taken back."""
+    return later.input_tokens < usage.input_tokens or later.output_tokens < usage.output_tokens
+
+
 def estimate_tokens(characters: int) -> int:
     """Tokens of a text by its length: four characters each, rounded up."""
     return min(-(-characters // 4), MOST_TOKENS)

@@ -21,7 +21,7 @@ from headrace_server.domain.provider import Provider
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.domain.result import FinishReason
 from headrace_server.domain.usage import Usage, UsageSource, clamp
-from headrace_server.providers.claude_errors import classify_error
+from headrace_server.providers.claude_errors import LIMIT_HEADERS, classify_error
 from headrace_server.providers.claude_request import Encoder
 from headrace_server.providers.dialect import HttpFailure, HttpRequest
 from headrace_server.providers.faults import ended_badly, malformed, truncated
@@ -35,6 +35,7 @@ class Claude:
     """The dialect claude."""
 
     default_api_url = "https://api.anthropic.com"
+    limit_headers = LIMIT_HEADERS
 
     def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
         """What of the request the Messages API cannot express."""
@@ -282,6 +283,7 @@ class ClaudeDecoder:
             return self._read(event.type or name, event, data)
         except UNREADABLE as error:
             if _is_unknown(name, data, self._EVENTS):
+                self.answer.unknown_events += 1
                 return ()
             raise malformed(f"an event of the stream is not valid: {error}", data) from None
 
@@ -312,6 +314,8 @@ class ClaudeDecoder:
                 self._stopped = True
             case "error":
                 raise ProviderFault(classify_error(HttpFailure(200, {}, data)))
+            case _ if kind not in self._EVENTS and kind != "ping":
+                self.answer.unknown_events += 1
         return ()
 
     def whole(self, body: bytes) -> Sequence[Delta]:
@@ -339,6 +343,8 @@ class ClaudeDecoder:
         answer = self.answer
         if not self._stopped:
             raise truncated("the stream ended before message_stop")
+        if answer.usage is not None:
+            answer.usage = answer.usage.model_copy(update={"source": UsageSource.PROVIDER})
         finish = FINISH.get(answer.native_finish_reason)
         if finish is None:
             answer.finish_reason = FinishReason.ERROR
@@ -346,8 +352,6 @@ class ClaudeDecoder:
         if finish is FinishReason.STOP and answer.has_tool_calls:
             finish = FinishReason.TOOL_CALLS
         answer.finish_reason = finish
-        if answer.usage is not None:
-            answer.usage = answer.usage.model_copy(update={"source": UsageSource.PROVIDER})
 
     def _begin(self, block: _Block) -> list[Delta]:
         deltas = self._add(block.begin(self._calls))
@@ -401,5 +405,5 @@ def _is_unknown(name: str, data: bytes, known: frozenset[str]) -> bool:
     try:
         kind = _TYPE.decode(data).type or name
     except UNREADABLE:
-        return False
+        kind = name
     return bool(kind) and kind not in known and kind != "error"

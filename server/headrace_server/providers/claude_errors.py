@@ -1,4 +1,4 @@
-"""Errors of the dialect claude, as https://platform.claude.com/docs/en/api/errors lists them and as they were seen.
+"""Errors of the dialect claude, as https://platform.claude.com/docs/en/api/errors lists them and as they were seen; its limits' headers.
 
 They come as bodies of answers with an error status, and as events inside a stream, where the type alone counts.
 """
@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from headrace_server.domain.errors import ErrorCode, Fault, Subreason
-from headrace_server.providers.dialect import HttpFailure
+from headrace_server.domain.limits import LimitType
+from headrace_server.providers.dialect import HttpFailure, LimitHeader
 from headrace_server.providers.faults import ErrorBody, Rule, classify
 from headrace_server.providers.json_values import UNREADABLE, Json, text_of
 
@@ -53,6 +54,14 @@ RULES = (
 
 BARE_RULES = tuple(rule for rule in RULES if rule.status in ((413,), (429,)))
 """The statuses that mean the same when a server in between answers, without an error in the body."""
+
+LIMIT_HEADERS = (
+    LimitHeader("anthropic-ratelimit-requests-remaining", LimitType.REQUESTS_PER_MINUTE),
+    LimitHeader("anthropic-ratelimit-tokens-remaining", LimitType.TOKENS_PER_MINUTE),
+    LimitHeader("anthropic-ratelimit-input-tokens-remaining", LimitType.TOKENS_PER_MINUTE),
+    LimitHeader("anthropic-ratelimit-output-tokens-remaining", LimitType.TOKENS_PER_MINUTE),
+)
+"""What is left: https://platform.claude.com/docs/en/api/rate-limits, all of it per minute."""
 
 _FIELD = re.compile(r"([a-z_]+(?:\.\w+)*): ")
 _REGAIN = re.compile(r"regain access on (\d{4})-(\d\d)-(\d\d) at (\d\d):(\d\d) UTC")

@@ -10,6 +10,7 @@ from typing import Protocol
 from headrace_server.domain.answer import Answer
 from headrace_server.domain.errors import Fault, Violation
 from headrace_server.domain.events import Delta
+from headrace_server.domain.limits import LimitType
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.request import GenerateRequest
 
@@ -34,6 +35,16 @@ class HttpFailure:
     """At most 1 MiB of it."""
     now: int = 0
     """Wall clock, milliseconds since the epoch, for delays that are named as dates."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitHeader:
+    """A header that tells how much is left of a limit. Of several for the same limit the smallest count holds."""
+
+    name: str
+    limit_type: LimitType
+    reset: str = ""
+    """The header that tells when a limit of requests is renewed: some servers count them by the day, and only this shows it."""
 
 
 class Decoder(Protocol):
@@ -68,6 +79,11 @@ class Dialect(Protocol):
 
     default_api_url: str
     """The public base URL, as the vendor's own SDK calls it."""
+
+    @property
+    def limit_headers(self) -> Sequence[LimitHeader]:
+        """The headers by which its answers tell what is left of its limits."""
+        ...
 
     def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
         """What of the request this dialect cannot express, each with the path of its field; empty: everything can be sent."""

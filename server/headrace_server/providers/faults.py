@@ -5,6 +5,7 @@ The body is looked at first, the status second, words of the message last: the s
 
 import math
 import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ MAX_WORD = 256
 """Bytes of a provider's type, code or request id."""
 
 _WORDS_SEARCHED = 16_384
+_LONGEST_KEY = 4_096
+_KEY_CHARACTERS = string.ascii_letters + string.digits + "-._~+/=*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,10 @@ def request_id(headers: Mapping[str, str]) -> str:
 
 def clean(text: str, size: int) -> str:
     """Foreign text made fit to keep: without keys and NUL, at most `size` bytes of UTF-8."""
+    if len(text) > size + _LONGEST_KEY:
+        # To look for keys takes long, so most of what is not kept goes before that; and with it the key that this may have cut in two.
+        text = text[: size + _LONGEST_KEY]
+        text = text[: max(size, len(text.rstrip(_KEY_CHARACTERS)))]
     safe = redact(text).replace("\0", "\ufffd").encode("utf-8", "replace")
     return safe[:size].decode("utf-8", "ignore")
 
@@ -174,8 +181,11 @@ def reset_delay(headers: Mapping[str, str], now: int) -> int | None:
     others: list[int] = []
     for name, value in headers.items():
         match = _RESET.fullmatch(name)
-        delay = _reset(value.strip(), now) if match else None
-        if match is None or delay is None:
+        if match is None:
+            continue
+        in_millis = f"x-ratelimit-renewalperiod{match['openai'] or ''}" in headers  # Azure's resets; its periods are in seconds
+        delay = _positive(_number(value)) if in_millis else until_reset(value.strip(), now)
+        if delay is None:
             continue
         remaining = _number(headers.get(_limit_header(match, "remaining"), ""))
         (used_up if remaining is not None and remaining <= 0 else others).append(delay)
@@ -187,8 +197,8 @@ def _limit_header(reset: re.Match[str], what: str) -> str:
     return f"anthropic-ratelimit-{reset['claude']}-{what}" if reset["claude"] else f"x-ratelimit-{what}{reset['openai'] or ''}"
 
 
-def _reset(value: str, now: int) -> int | None:
-    """A reset as providers write it: a duration, a date, seconds from now, or seconds or milliseconds since the epoch."""
+def until_reset(value: str, now: int) -> int | None:
+    """Milliseconds until a reset as providers write it: a duration, a date, seconds from now, or seconds or milliseconds of the epoch."""
     number = _number(value)
     if number is None:
         return duration(value) or _positive(_until(_iso_date(value), now))

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from headrace_server.domain.answer import Answer
+from headrace_server.domain.answer import Answer, too_many_pieces
 from headrace_server.domain.errors import ErrorCode, Fault, ProviderFault, ReplaySafety, Violation
 from headrace_server.domain.events import Delta, ProviderDataDelta, ReasoningDelta, TextDelta, ToolCallDelta
 from headrace_server.domain.provider import Provider
@@ -45,6 +45,7 @@ class Gemini:
     """Google's own API with a key. The model goes into the URL; `tunedModels/…` is left as it is, all else stands under `models/`."""
 
     default_api_url = "https://generativelanguage.googleapis.com"
+    limit_headers = ()  # it sends none
 
     def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
         """What generateContent has no words for."""
@@ -144,6 +145,7 @@ _METADATA = {field.name: field.encode_name for field in msgspec.structs.fields(_
 """What stands beside an answer's parts and is passed on as provider data: the attribute, and the name it goes by."""
 
 _NO_USAGE = _UsageMetadata()
+_NOTHING = _Response()
 
 _response = msgspec.json.Decoder(_Response)
 _responses = msgspec.json.Decoder(list[msgspec.Raw])
@@ -154,7 +156,7 @@ _object = msgspec.json.Decoder(dict[str, Any])
 class _Answer(Answer):
     """An answer that works its usage out when it is asked for: Google sends counts with every event, and the last ones hold."""
 
-    __slots__ = ("_usage", "counts", "is_final")
+    __slots__ = ("counts", "is_final")
 
     def __init__(self) -> None:
         self.counts: _UsageMetadata | None = None
@@ -169,6 +171,12 @@ class _Answer(Answer):
     @usage.setter
     def usage(self, usage: Usage | None) -> None:
         self._usage = usage
+
+    def count(self, counts: "_UsageMetadata") -> None:
+        """Take in what an event says."""
+        if self.counts is not None and _written(counts) < _written(self.counts):
+            self.usage_fell = True
+        self.counts = counts
 
 
 class GeminiDecoder:
@@ -253,6 +261,8 @@ class GeminiDecoder:
         """Everything is decoded before anything is taken over, so that a broken event leaves no half of itself in the answer."""
         response = _response.decode(data)
         candidates = [candidate for candidate in response.candidates or () if not candidate.index]
+        if sum(len(c.content.parts or ()) for c in candidates if c.content is not None) > self.answer.most_pieces:
+            raise too_many_pieces(self.answer.most_pieces)
         parts = [_read_part(raw) for c in candidates if c.content is not None for raw in c.content.parts or ()]
         if response.error is not None:
             raise ProviderFault(error_inside(response.error, data))
@@ -260,7 +270,7 @@ class GeminiDecoder:
         self.answer.model = response.model_version or self.answer.model
         self.answer.provider_request_id = response.response_id or self.answer.provider_request_id
         if response.usage_metadata is not None and response.usage_metadata != _NO_USAGE:
-            self._answer.counts = response.usage_metadata
+            self._answer.count(response.usage_metadata)
         deltas: list[Delta] = []
         for part in parts:
             self._add_part(part, deltas)
@@ -271,6 +281,8 @@ class GeminiDecoder:
             for field, name in _METADATA.items():
                 if metadata := getattr(candidate, field):
                     self._add(ProviderDataDelta({name: metadata}), deltas)
+        if not deltas and response == _NOTHING:
+            self.answer.unknown_events += 1
         return deltas
 
     def _add_part(self, part: "_Part | dict[str, Any]", deltas: list[Delta]) -> None:
@@ -330,6 +342,10 @@ def _read_part(raw: msgspec.Raw) -> _Part | dict[str, Any]:
         if whole.keys() - {"text", "thought", "thoughtSignature"}:
             return whole
     return part
+
+
+def _written(sent: _UsageMetadata) -> int:
+    return clamp(sent.candidates_token_count) + clamp(sent.thoughts_token_count)
 
 
 def _usage(sent: _UsageMetadata, source: UsageSource) -> Usage:

@@ -99,6 +99,7 @@ class OpenAIChat:
     """Chat Completions. `api_url` is what OpenAI's own SDK calls its base URL; a query in it is kept, as Azure's older addresses need."""
 
     default_api_url = "https://api.openai.com/v1"
+    limit_headers = openai_errors.LIMIT_HEADERS
 
     def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
         """What of the request the provider's form of the API has no words for."""

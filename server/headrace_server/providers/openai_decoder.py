@@ -34,6 +34,10 @@ FINISH_REASONS = {
 """By the provider's own word; every other word means an error."""
 
 
+_OBJECTS = ("chat.completion.chunk", "chat.completion", "", None)
+"""What chunks call themselves. One of them may hold no choice: the results of a filter, on Azure."""
+
+
 class _Function(msgspec.Struct):
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
@@ -125,9 +129,13 @@ class ChatDecoder:
         try:
             chunk = _chunk(data)
             if chunk.error is None and name != "error" and (chunk.choices or chunk.object != "error"):
-                return self._read(chunk, whole=False)
+                deltas = self._read(chunk, whole=False)
+                if not (deltas or chunk.choices or chunk.usage or chunk.x_groq) and (chunk.choices is None or chunk.object not in _OBJECTS):
+                    self.answer.unknown_events += 1
+                return deltas
         except UNREADABLE as error:
             if name not in ("", "message", "error") or not data.strip():
+                self.answer.unknown_events += 1
                 return ()
             if data.strip() == b"[DONE]":
                 self._done = True
@@ -152,6 +160,8 @@ class ChatDecoder:
         answer, native = self.answer, self.answer.native_finish_reason
         if not native:
             raise faults.empty() if self._done and answer.is_empty else faults.truncated("the answer ended without a finish reason")
+        if answer.usage is not None:
+            answer.usage = answer.usage.model_copy(update={"source": UsageSource.PROVIDER})
         reason = FINISH_REASONS.get(native)
         if reason is None:
             raise faults.ended_badly(native)
@@ -162,8 +172,6 @@ class ChatDecoder:
         if reason is FinishReason.STOP and answer.has_tool_calls:
             reason = FinishReason.TOOL_CALLS
         answer.finish_reason = FinishReason.CONTENT_FILTER if self._refused else reason
-        if answer.usage is not None:
-            answer.usage = answer.usage.model_copy(update={"source": UsageSource.PROVIDER})
 
     # ---------------------------------------------------------------- one chunk
 

@@ -1,4 +1,7 @@
-"""What errors of OpenAI, and of servers that speak its dialects, mean. Shared by Chat Completions and Responses."""
+"""What errors of OpenAI, and of servers that speak its dialects, mean, and what their headers say of limits.
+
+Shared by Chat Completions and Responses.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -6,8 +9,9 @@ from typing import Any
 import msgspec
 
 from headrace_server.domain.errors import ErrorCode, Fault, Subreason
+from headrace_server.domain.limits import LimitType
 from headrace_server.providers import faults
-from headrace_server.providers.dialect import HttpFailure
+from headrace_server.providers.dialect import HttpFailure, LimitHeader
 from headrace_server.providers.faults import ErrorBody, Rule
 from headrace_server.providers.json_values import UNREADABLE, compact
 
@@ -107,6 +111,17 @@ RULES = (
     Rule(ErrorCode.SERVER_ERROR, retryable=True, status=(409, 500, 502)),
 )
 
+
+LIMIT_HEADERS = (
+    # Of OpenAI and most others; Groq's requests, and those of OpenAI's smallest accounts, are those of the day.
+    LimitHeader("x-ratelimit-remaining-requests", LimitType.REQUESTS_PER_MINUTE, reset="x-ratelimit-reset-requests"),
+    LimitHeader("x-ratelimit-remaining-tokens", LimitType.TOKENS_PER_MINUTE),
+    # Mistral and Cerebras name the time.
+    LimitHeader("x-ratelimit-remaining-req-minute", LimitType.REQUESTS_PER_MINUTE),
+    LimitHeader("x-ratelimit-remaining-tokens-minute", LimitType.TOKENS_PER_MINUTE),
+    LimitHeader("x-ratelimit-remaining-requests-day", LimitType.REQUESTS_PER_DAY),
+)
+"""What is left: https://platform.openai.com/docs/guides/rate-limits."""
 
 _SPEAK_ALONE = (401, 402, 403, 408, 413, 429)
 """Statuses that mean the same whoever sends them, a server in between included: no error in the dialect's form is needed."""

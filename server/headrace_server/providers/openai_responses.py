@@ -70,6 +70,7 @@ class OpenAIResponses:
     """The Responses API. `api_url` is what OpenAI's own SDK calls its base URL; a query in it is kept, as Azure's older addresses need."""
 
     default_api_url = "https://api.openai.com/v1"
+    limit_headers = openai_errors.LIMIT_HEADERS
 
     def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
         """What of the request the API has no words for."""

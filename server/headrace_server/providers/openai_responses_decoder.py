@@ -69,7 +69,15 @@ _READ = frozenset(
         "",
     )
 )
-"""Types of events that are read; all others repeat what these say, or are about work under way."""
+"""Types of events that are read."""
+_PASSED_OVER = re.compile(
+    r"keepalive|ping"
+    r"|response\.(content_part|reasoning_part|reasoning_summary_part)\.added"
+    r"|response\.(function_call_arguments|reasoning_text|reasoning_summary_text|refusal)\.done"
+    r"|response\.(web_search_call|file_search_call|code_interpreter_call|code_interpreter_call_code|image_generation_call)\.\w+"
+    r"|response\.(mcp_call|mcp_call_arguments|mcp_list_tools|custom_tool_call_input)\.\w+"
+)
+"""Types that repeat what those say, or are about work under way. What is neither read nor one of these counts as unknown."""
 
 _MOST_ENDS = 3
 """How often the end of an item is listened to: each time, all of its parts are looked at."""
@@ -214,8 +222,10 @@ class ResponsesDecoder:
                 event = _event(data)
                 self._read(event.type or name, event, data)
             except UNREADABLE as error:
-                if not _is_unknown(name, data):
+                kind = _type_of(name, data)
+                if kind is None or kind in _READ:
                     raise malformed(f"an event of the stream is not valid: {error}", data) from None
+                self._pass_over(kind)
         except ProviderFault as fault:
             self._has_ended, self._failed = True, fault
             raise
@@ -241,6 +251,8 @@ class ResponsesDecoder:
         if not self._has_ended:
             raise truncated("the stream ended before the answer was complete")
         answer = self.answer
+        if answer.usage is not None:
+            answer.usage = answer.usage.model_copy(update={"source": UsageSource.PROVIDER})
         reason = FINISH_REASONS.get(answer.native_finish_reason)
         if reason is None:
             answer.finish_reason = FinishReason.ERROR
@@ -253,8 +265,6 @@ class ResponsesDecoder:
             elif answer.has_tool_calls or self._is_asking:
                 reason = FinishReason.TOOL_CALLS
         answer.finish_reason = reason
-        if answer.usage is not None:
-            answer.usage = answer.usage.model_copy(update={"source": UsageSource.PROVIDER})
 
     # ---------------------------------------------------------------- events
 
@@ -291,11 +301,16 @@ class ResponsesDecoder:
                 self._end(event.response, event.response.status or kind.removeprefix("response."), data)
             case _ if kind in _BEGINNINGS and event.response is not None:
                 self._learn(event.response)
+            case _ if kind not in _READ:
+                self._pass_over(kind)
             case "error" | "":
                 body = read_error(data)
                 if body.type == "error":  # the type of the event, not of the error
                     body = replace(body, type="") if body.code or body.message else ErrorBody()
                 raise malformed("an event is neither of this API nor an error", data) if body == ErrorBody() else _fault(data, body)
+
+    def _pass_over(self, kind: str) -> None:
+        self.answer.unknown_events += _PASSED_OVER.fullmatch(kind) is None
 
     def _about(self, event: _Event) -> Json:
         """What will follow the text that an event is about."""
@@ -474,13 +489,12 @@ def about_call(signature: str) -> Json:
     return about if "id" in about else {}
 
 
-def _is_unknown(name: str, data: bytes) -> bool:
-    """Whether an event that does not fit our struct is of a type that we need not know."""
+def _type_of(name: str, data: bytes) -> str | None:
+    """The type of an event that does not fit our struct; None where it has none."""
     try:
-        kind = _type(data).type or name
+        return _type(data).type or name
     except UNREADABLE:
-        return False
-    return kind not in _READ
+        return name or None
 
 
 def _fault(data: bytes, body: ErrorBody) -> ProviderFault:

@@ -1,12 +1,13 @@
 """An Upstream that plays what it is told to, for tests of whatever stands above the providers."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace_server.domain.answer import Answer
 from headrace_server.domain.errors import Fault, ProviderFault, ReplaySafety, Violation
 from headrace_server.domain.events import Delta
+from headrace_server.domain.limits import LimitType
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.domain.result import FinishReason
@@ -31,6 +32,7 @@ class Script:
     finish_reason: FinishReason = FinishReason.STOP
     native_finish_reason: str = "stop"
     provider_request_id: str = ""
+    left: Mapping[LimitType, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -46,6 +48,7 @@ class ScriptedCall:
     answer: Answer = field(default_factory=Answer)
     sent: bool = False
     whole: bool = False
+    left: Mapping[LimitType, int] = field(default_factory=dict)
     closed: bool = False
     complete: bool = False
     _played: int = 0
@@ -97,16 +100,25 @@ class ScriptedUpstream:
         return self._violations
 
     async def call(
-        self, request: GenerateRequest, provider: Provider, model: str, *, traceparent: str, connect_timeout: float
+        self,
+        request: GenerateRequest,
+        provider: Provider,
+        model: str,
+        *,
+        traceparent: str,
+        connect_timeout: float,
+        begins: Callable[[], None] | None = None,
     ) -> ScriptedCall:
         """Begin the next script; see ports.Upstream."""
         scripts = self._by_provider.get(provider.provider, self._scripts)
         assert scripts, f"call {len(self.calls) + 1}, of {provider.provider}, has no script"
         script = scripts.pop(0)
-        call = ScriptedCall(request, provider, model, traceparent, connect_timeout, script, whole=script.whole)
+        call = ScriptedCall(request, provider, model, traceparent, connect_timeout, script, whole=script.whole, left=script.left)
         self.calls.append(call)
         call.answer.model = script.model or model
         call.answer.provider_request_id = script.provider_request_id
+        if begins is not None and (script.refused is None or script.refused.replay_safety is not ReplaySafety.NOT_SENT):
+            begins()
         await asyncio.sleep(script.delay)
         if script.refused is not None:
             call.sent = script.refused.replay_safety is not ReplaySafety.NOT_SENT

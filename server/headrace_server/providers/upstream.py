@@ -9,23 +9,30 @@ from dataclasses import replace
 
 from headrace_server.domain.errors import ErrorCode, Fault, ProviderFault, ReplaySafety, Subreason, Violation
 from headrace_server.domain.events import Delta
-from headrace_server.domain.ports import WallClock
+from headrace_server.domain.limits import LimitType
+from headrace_server.domain.ports import Unknowns, WallClock
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.redaction import REDACTED, SHORTEST_SECRET, redact
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.providers import faults
 from headrace_server.providers.dialect import Decoder, Dialect, HttpFailure, HttpRequest
-from headrace_server.providers.http import MAX_HEADER_BYTES, HeadersTooLarge, causes, describe
+from headrace_server.providers.http import post
 from headrace_server.providers.httpx_api import httpx
+from headrace_server.providers.limit_headers import left
 from headrace_server.providers.sse import MAX_EVENT, Scanner
+from headrace_server.providers.transport import BEGINS, MAX_HEADER_BYTES, HeadersTooLarge, causes, describe
 
 MAX_RESPONSE = 16 * 1_024 * 1_024
 """Bytes that one answer may have by default."""
-MAX_ERROR_BODY = 1_024 * 1_024
-"""Bytes that are read of an error's body."""
+MAX_PIECES = 250_000
+"""Pieces that one answer may have by default: more than one for each token of the longest answer that any model gives."""
+MAX_ERROR_BODY = 2 * 1_024 * 1_024
+"""Bytes that are read of an error's body: it tells what is wrong only where it is whole, also around a text of 1 MB."""
 ERROR_BODY_SECONDS = 5.0
 """How long is waited for an error's body: its status says enough if it does not come."""
 
+_PLAIN = re.compile(r"[A-Za-z0-9._-]+")
+"""Characters that nobody escapes."""
 _SENDABLE = re.compile(r"[\t\x20-\x7e]*")
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 _LINES_BEGIN = b":deir"
@@ -33,24 +40,29 @@ _LINES_BEGIN = b":deir"
 
 
 class HttpUpstream:
-    """All providers, over one HTTP client; implements ports.Upstream.
+    """All providers, over one HTTP transport; implements ports.Upstream.
 
-    `dialect_for` is the registry's, `max_response` and `max_event` are in bytes. Whoever made the client closes it.
+    `dialect_for` is the registry's, `max_response` and `max_event` are in bytes, `max_pieces` counts the pieces that decoders read out
+    of one answer. `unknowns` is told of what no dialect understands. Whoever made the transport closes it.
     """
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        transport: httpx.AsyncBaseTransport,
         dialect_for: Callable[[Provider], Dialect],
         clock: WallClock,
         *,
         max_response: int = MAX_RESPONSE,
         max_event: int = MAX_EVENT,
+        max_pieces: int = MAX_PIECES,
+        unknowns: Unknowns | None = None,
     ) -> None:
-        self._client = client
+        self._transport = transport
         self._clock = clock
         self._max_response = max_response
         self._max_event = max_event
+        self._max_pieces = max_pieces
+        self._unknowns = unknowns
         self._dialect_for = dialect_for
 
     def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
@@ -58,40 +70,66 @@ class HttpUpstream:
         return self._dialect_for(provider).check(request, provider)
 
     async def call(
-        self, request: GenerateRequest, provider: Provider, model: str, *, traceparent: str, connect_timeout: float
+        self,
+        request: GenerateRequest,
+        provider: Provider,
+        model: str,
+        *,
+        traceparent: str,
+        connect_timeout: float,
+        begins: Callable[[], None] | None = None,
     ) -> "HttpCall":
         """Encode, connect, send, wait for the headers; see ports.Upstream."""
         dialect = self._dialect_for(provider)
         key = provider.api_key.get_secret_value() if provider.api_key else ""
         encoded = dialect.encode(request, provider, model, stream=request.stream)
-        response = await self._send(encoded, traceparent, connect_timeout)
+        response = await self._send(encoded, traceparent, connect_timeout, begins)
         try:
+            told = left(dialect.limit_headers, response.headers, self._clock())
             if response.status_code != httpx.codes.OK:
-                raise ProviderFault(_without(key, await self._refusal(dialect, response, key)))
+                fault = _without(key, await self._refusal(dialect, response, key))
+                if self._unknowns is not None and fault.code is ErrorCode.UNKNOWN_ERROR:
+                    self._unknowns.unknown_error(provider, fault.http_status)
+                raise ProviderFault(replace(fault, left=told))
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise faults.malformed("the answer is compressed, though that was not asked for")
+            decoder = dialect.decoder(provider)
+            decoder.answer.most_pieces = self._max_pieces
             return HttpCall(
                 response,
-                dialect.decoder(provider),
+                decoder,
                 key=key,
                 whole=not request.stream,
+                left=told,
                 max_response=self._max_response,
                 max_event=self._max_event,
+                on_close=lambda call: self._count_unknown(provider, call),
             )
         except BaseException:
             with contextlib.suppress(httpx.HTTPError):
                 await response.aclose()
             raise
 
-    async def _send(self, encoded: HttpRequest, traceparent: str, connect_timeout: float) -> httpx.Response:
+    async def _send(
+        self, encoded: HttpRequest, traceparent: str, connect_timeout: float, begins: Callable[[], None] | None
+    ) -> httpx.Response:
         headers = {**encoded.headers, "traceparent": traceparent}
         _check_sendable(headers)
-        timeout = httpx.Timeout(None, connect=connect_timeout)
         try:
-            request = self._client.build_request("POST", encoded.url, headers=headers, content=encoded.body, timeout=timeout)
-            return await self._client.send(request, stream=True)
+            request = post(encoded.url, headers, encoded.body, connect_timeout=connect_timeout)
+            request.extensions[BEGINS] = begins
+            return await self._transport.handle_async_request(request)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise ProviderFault(_not_answered(error)) from error
+
+    def _count_unknown(self, provider: Provider, call: "HttpCall") -> None:
+        """Count, once a call is over, what of its answer no dialect understands."""
+        if self._unknowns is None:
+            return
+        if call.answer.unknown_events:
+            self._unknowns.unknown_events(provider, call.answer.unknown_events)
+        if call.fault is not None and call.fault.code is ErrorCode.UNKNOWN_ERROR:
+            self._unknowns.unknown_error(provider, call.fault.http_status)
 
     async def _refusal(self, dialect: Dialect, response: httpx.Response, key: str) -> Fault:
         body = b"" if "content-encoding" in response.headers else await _error_body(response)
@@ -103,43 +141,62 @@ class HttpUpstream:
 class HttpCall:
     """One call of a provider; implements ports.Call."""
 
-    def __init__(self, response: httpx.Response, decoder: Decoder, *, key: str, whole: bool, max_response: int, max_event: int) -> None:
+    def __init__(
+        self,
+        response: httpx.Response,
+        decoder: Decoder,
+        *,
+        key: str,
+        whole: bool,
+        left: Mapping[LimitType, int],
+        max_response: int,
+        max_event: int,
+        on_close: "Callable[[HttpCall], None]",
+    ) -> None:
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self.answer = decoder.answer
         self.answer.provider_request_id = faults.request_id(response.headers)
         self.sent = True
         self.whole = whole
+        self.left = left
+        self.fault: Fault | None = None
+        """What is wrong with the answer, once that is known."""
         self._response = response
         self._chunks = aiter(response.stream)
         self._decoder = decoder
         self._key = key
         self._max_response = max_response
         self._max_event = max_event
+        self._on_close: Callable[[HttpCall], None] | None = on_close
         self._size = 0
         self._head = b""
         self._body: _Events | _Whole | None = None
         self._body_ended = False
-        self._fault: ProviderFault | None = None
 
     async def read(self) -> list[Delta] | None:
         """The deltas in all bytes that are at hand; see ports.Call."""
-        if self._fault is not None:
-            raise self._fault
+        if self.fault is not None:
+            raise ProviderFault(self.fault)
         if not self._body_ended:
             try:
                 data = await anext(self._chunks, None)
             except httpx.HTTPError as error:
-                raise self._told(_cut(error)) from error
+                self.fault = self._told(_cut(error))
+                raise ProviderFault(self.fault) from error
             if data is not None:
                 return self._decode(lambda deltas: self._take(data, deltas))
             self._body_ended = True
             if self._body is not None and (deltas := self._decode(self._body.close)):
                 return deltas
         self._decode(lambda _: self._decoder.finish())
+        self._hide_words()
         return None
 
     async def close(self) -> None:
         """Abort what is under way, or give the connection back; see ports.Call."""
+        if self._on_close is not None:
+            on_close, self._on_close = self._on_close, None
+            on_close(self)
         # Whatever goes wrong here, the connection is gone, and there is nobody to tell.
         with contextlib.suppress(Exception):
             if isinstance(self._chunks, AsyncGenerator):
@@ -153,11 +210,11 @@ class HttpCall:
         try:
             step(deltas)
         except ProviderFault as fault:
-            self._fault = self._told(fault)
+            self.fault = self._told(fault)
         except Exception as error:  # noqa: BLE001  decoders raise nothing else; if one does, its call fails and not the service
-            self._fault = self._told(faults.malformed(f"the answer could not be read ({type(error).__name__})"))
-        if self._fault is not None and not deltas:
-            raise self._fault
+            self.fault = self._told(faults.malformed(f"the answer could not be read ({type(error).__name__})"))
+        if self.fault is not None and not deltas:
+            raise ProviderFault(self.fault)
         return deltas
 
     def _take(self, data: bytes, deltas: list[Delta]) -> None:
@@ -173,14 +230,20 @@ class HttpCall:
             self._body = _Whole(self._decoder) if self.whole else _Events(self._decoder, self._max_event)
         self._body.feed(data, deltas)
 
-    def _told(self, fault: ProviderFault) -> ProviderFault:
+    def _hide_words(self) -> None:
+        """The provider's names for things are no place for a key either."""
+        for name in ("model", "native_finish_reason", "provider_request_id"):
+            setattr(self.answer, name, _hide(self._key, getattr(self.answer, name)))
+
+    def _told(self, fault: ProviderFault) -> Fault:
         """The fault, with what only the call knows."""
+        self._hide_words()
         known = replace(
             fault.fault,
             http_status=fault.fault.http_status or self._response.status_code,
             provider_request_id=fault.fault.provider_request_id or self.answer.provider_request_id,
         )
-        return ProviderFault(_without(self._key, known))
+        return _without(self._key, known)
 
 
 class _Events:
@@ -274,10 +337,27 @@ def _without(key: str, fault: Fault) -> Fault:
     """The fault without the provider's key, which some providers repeat in their errors."""
     return replace(
         fault,
-        message=redact(fault.message, key),
-        provider_text=redact(fault.provider_text, key),
-        provider_type=redact(fault.provider_type, key),
-        provider_code=redact(fault.provider_code, key),
-        provider_request_id=redact(fault.provider_request_id, key),
-        violations=tuple(Violation(field=redact(v.field, key), description=redact(v.description, key)) for v in fault.violations),
+        message=_hide(key, fault.message),
+        provider_text=_hide(key, fault.provider_text),
+        provider_type=_hide(key, fault.provider_type),
+        provider_code=_hide(key, fault.provider_code),
+        provider_request_id=_hide(key, fault.provider_request_id),
+        violations=tuple(Violation(field=_hide(key, v.field), description=_hide(key, v.description)) for v in fault.violations),
     )
+
+
+def _hide(key: str, text: str) -> str:
+    """The text without the key: plain, escaped as in JSON or a URL, or cut where the text was cut."""
+    text = redact(text, key)
+    if len(key) < SHORTEST_SECRET:
+        return text
+    if not _PLAIN.fullmatch(key):
+        text = re.sub("".join(map(_escapes, key)), REDACTED, text, flags=re.IGNORECASE)
+    cut = next((end for end in range(len(key) - 1, SHORTEST_SECRET - 1, -1) if text.endswith(key[:end])), 0)
+    return text[: len(text) - cut] + REDACTED if cut else text
+
+
+def _escapes(character: str) -> str:
+    """A pattern for a character of a key, as JSON or a URL may write it."""
+    plain = re.escape(character)
+    return plain if _PLAIN.fullmatch(character) else rf"(?:\\?{plain}|\\u{ord(character):04x}|%{ord(character):02x})"

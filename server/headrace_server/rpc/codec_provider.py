@@ -9,8 +9,9 @@ from pydantic import SecretStr, ValidationError
 
 from headrace.v1 import provider_service_pb2 as pb
 from headrace_server.domain import limits
+from headrace_server.domain.health import ProviderHealth
 from headrace_server.domain.limits import LimitType, Window
-from headrace_server.domain.provider import CircuitState, Dialect, Provider, ProviderRow, ProviderSettings
+from headrace_server.domain.provider import Dialect, Provider, ProviderRow, ProviderSettings
 from headrace_server.domain.violations import faults_of, validate
 from headrace_server.rpc.codec_values import (
     CIRCUIT_STATE,
@@ -38,7 +39,7 @@ _FIXED = ("provider", "dialect")
 # ---------------------------------------------------------------- to protobuf
 
 
-def encode_provider(provider: Provider, health: pb.ProviderHealth | None = None) -> pb.Provider:
+def encode_provider(provider: Provider, health: ProviderHealth | None = None) -> pb.Provider:
     """A provider in protobuf. Of its key only its presence and its last four characters are told."""
     key = "" if provider.api_key is None else provider.api_key.get_secret_value()
     return pb.Provider(
@@ -61,20 +62,17 @@ def encode_provider(provider: Provider, health: pb.ProviderHealth | None = None)
         created_at=timestamp_of(provider.created_at),
         updated_at=timestamp_of(provider.updated_at),
         source=PROVIDER_SOURCE.numbers[provider.source],
-        health=health,
+        health=None if health is None else _encode_health(health),
     )
 
 
-def encode_health(
-    *, circuit_state: CircuitState, circuit_retry_time: int | None, error_rate: float | None, latency: int | None, calls: int
-) -> pb.ProviderHealth:
-    """How a provider is doing, in protobuf: a time since the epoch and a latency in milliseconds, a rate from 0 to 1."""
+def _encode_health(health: ProviderHealth) -> pb.ProviderHealth:
     return pb.ProviderHealth(
-        circuit_state=CIRCUIT_STATE.numbers[circuit_state],
-        circuit_retry_time=maybe_timestamp(circuit_retry_time),
-        error_rate=error_rate,
-        latency=maybe_duration(latency),
-        calls=int32(calls),
+        circuit_state=CIRCUIT_STATE.numbers[health.circuit_state],
+        circuit_retry_time=maybe_timestamp(health.circuit_retry_time),
+        error_rate=health.error_rate,
+        latency=maybe_duration(health.latency),
+        calls=int32(health.calls),
     )
 
 

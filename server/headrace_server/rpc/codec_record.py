@@ -6,6 +6,7 @@ from typing import Any
 from headrace.v1 import request_service_pb2 as pb
 from headrace_server.domain.record import LogRow, RequestQuery
 from headrace_server.domain.request import GenerateRequest
+from headrace_server.domain.result import told
 from headrace_server.domain.violations import validate
 from headrace_server.rpc.codec_event import encode_transition
 from headrace_server.rpc.codec_request import encode_generate_request
@@ -75,10 +76,13 @@ def decode_list_requests(message: pb.ListRequestsRequest) -> RequestQuery:
 
 
 def encode_list_requests(message: pb.ListRequestsRequest, query: RequestQuery, rows: Sequence[LogRow]) -> pb.ListRequestsResponse:
-    """A page of rows as the store returns it: with one row more than page_size where another page follows."""
+    """A page of rows as the store returns it: with one row more than page_size where another page follows.
+
+    Providers' whole texts are left out: a page of them would be larger than what a caller takes in one message.
+    """
     shown = rows[: query.page_size]
     more = len(rows) > len(shown)
     return pb.ListRequestsResponse(
-        requests=[encode_record(row) for row in shown],
+        requests=[encode_record(row.model_copy(update={"attempts": told(row.attempts)})) for row in shown],
         next_page_token=encode_page_token(message, (shown[-1].created_at, shown[-1].id)) if more else "",
     )

@@ -30,7 +30,7 @@ from headrace_server.rpc.codec_values import (
 MAX_PARTS = 20_000
 """Most parts in the messages of one request. A small message can hold millions of empty ones, and each costs time to refuse."""
 
-_OPTIONAL_SCALARS: Final = ("max_tokens", "temperature", "top_p", "top_k", "seed", "parallel_tool_calls")
+_OPTIONAL_SCALARS: Final = ("max_tokens", "temperature", "top_p", "top_k", "seed", "parallel_tool_calls", "priority")
 _DURATIONS: Final = ("first_token", "idle", "progress", "total")
 
 
@@ -150,6 +150,8 @@ def _fallback_fields(fallback: pb.FallbackConfig, at: Loc, wrong: Wrong) -> dict
         "providers": fallback.providers[:65],
         "model_mapping": dict(islice(fallback.model_mapping.items(), 1_001)),
         "mid_stream": MID_STREAM_FALLBACK.member(fallback.mid_stream),
+        "on_context_length": fallback.on_context_length or None,
+        "on_content_filter": fallback.on_content_filter or None,
     }
 
 
@@ -187,6 +189,7 @@ def encode_generate_request(request: GenerateRequest) -> pb.GenerateRequest:
         on_disconnect=DISCONNECT_POLICY.numbers[request.on_disconnect],
         quiet=request.quiet,
         timing=request.timing,
+        priority=request.priority,
         provider_options=struct_of_dict(request.provider_options) if request.provider_options else None,
         max_tokens=request.max_tokens,
         temperature=request.temperature,
@@ -222,6 +225,8 @@ def encode_generate_request(request: GenerateRequest) -> pb.GenerateRequest:
                 providers=fallback.providers,
                 model_mapping=fallback.model_mapping,
                 mid_stream=MID_STREAM_FALLBACK.numbers[fallback.mid_stream],
+                on_context_length=bool(fallback.on_context_length),
+                on_content_filter=bool(fallback.on_content_filter),
             )
         )
     if request.timeouts != type(request.timeouts)():

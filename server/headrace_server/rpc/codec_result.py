@@ -52,6 +52,7 @@ def encode_attempt(attempt: Attempt) -> pb.Attempt:
         start_time=timestamp_of(attempt.start_time),
         duration=maybe_duration(attempt.duration),
         replay_safety=REPLAY_SAFETY.numbers[attempt.replay_safety],
+        provider_updated_at=maybe_timestamp(attempt.provider_updated_at),
     )
 
 
@@ -99,6 +100,7 @@ def encode_bare_error(error: ProviderError) -> pb.ProviderError:
         rate_limit=None if error.rate_limit is None else encode_rate_limit(error.rate_limit),
         field_violations=[pb.FieldViolation(field=utf8(v.field), description=utf8(v.description)) for v in error.field_violations],
         provider_request_id=utf8(error.provider_request_id),
+        provider_text=utf8(error.provider_text),
     )
 
 
@@ -183,6 +185,7 @@ def _bare_error_fields(message: pb.ProviderError, at: Loc, wrong: Wrong) -> dict
         "retryable": message.retryable,
         "field_violations": [{"field": v.field, "description": v.description} for v in message.field_violations],
         "provider_request_id": message.provider_request_id,
+        "provider_text": message.provider_text,
     }
     if message.HasField("rate_limit"):
         fields["rate_limit"] = _rate_limit_fields(message.rate_limit, (*at, "rate_limit"), wrong)
@@ -206,6 +209,9 @@ def _attempt_fields(message: pb.Attempt, at: Loc, wrong: Wrong) -> dict[str, Any
         fields["usage"] = _usage_fields(message.usage)
     if message.HasField("start_time"):
         fields["start_time"] = millis_of_timestamp(message.start_time, (*at, "start_time"), wrong) or 0
+    if message.HasField("provider_updated_at"):
+        place = (*at, "provider_updated_at")
+        fields["provider_updated_at"] = millis_of_timestamp(message.provider_updated_at, place, wrong)
     if message.HasField("duration"):
         fields["duration"] = millis_of_duration(message.duration, (*at, "duration"), wrong)
     return fields

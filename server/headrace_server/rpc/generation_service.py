@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,31 +14,45 @@ from headrace_server.domain.errors import ErrorCode, Fault, HeadraceError, Refus
 from headrace_server.domain.events import Completed, Failed
 from headrace_server.domain.identity import new_id
 from headrace_server.domain.lifecycle import Transition
+from headrace_server.domain.plan import Plan
 from headrace_server.domain.ports import WallClock
 from headrace_server.domain.request import DisconnectPolicy
 from headrace_server.engine import Caller, Engine
-from headrace_server.generation import Generation, Reader
+from headrace_server.generation import ROOM, Generation, Reader, Room
 from headrace_server.ledger import provider_error
 from headrace_server.rpc.codec_event import encode_event
+from headrace_server.rpc.codec_plan import encode_plan
 from headrace_server.rpc.codec_request import decode_generate_request
 from headrace_server.rpc.codec_result import encode_result
 from headrace_server.rpc.codec_values import STATE
 from headrace_server.rpc.methods import Context
 from headrace_server.rpc.status import abort
 from headrace_server.rpc.unread import checked_uuid, describe, is_uuid
+from headrace_server.rpc.writer import Writer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """What one stream may ask of the service."""
+
+    max_in_flight: int = 64
+    """Most generations that run at once on it."""
+    max_unread: int = ROOM
+    """Bytes of chunks that may wait for its caller, of all its generations, before they stop reading their providers."""
+    patience: float = 60
+    """Seconds that its caller may take nothing."""
 
 
 class GenerationServicer:
     """See generation_service.proto."""
 
-    def __init__(self, engine: Engine, *, clock: WallClock, max_in_flight: int) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, *, clock: WallClock, settings: StreamSettings) -> None:
+        self.engine = engine
+        self.settings = settings
         self._clock = clock
-        self._max_in_flight = max_in_flight
 
     async def Generate(self, request: request_pb2.GenerateRequest, context: Context) -> pb.GenerateResponse:  # noqa: D102
         generation = await self.start(request, context, stream=False)
-        await _say_hello(context, generation)
         outcome = await self._stay_until_the_end(generation, context)
         if isinstance(outcome, Failed):
             await abort(context, outcome.error)
@@ -57,22 +72,32 @@ class GenerationServicer:
         return pb.SubmitGenerationResponse(request_id=generation.request_id, state=STATE.numbers[generation.state])
 
     async def AttachGeneration(self, request: pb.AttachGenerationRequest, context: Context) -> None:  # noqa: D102
-        generation = await self._engine.find(checked_uuid(request.request_id, "request_id"))
+        generation = await self.engine.find(checked_uuid(request.request_id, "request_id"))
         _check_index(request.next_index)
         await _say_hello(context, generation)
         wakened = asyncio.Event()
         reader = generation.attach(request.next_index, wakened.set)
-        try:
-            while not reader.at_end:
-                wakened.clear()
-                if events := await self.encode(reader):
-                    await context.write(pb.AttachGenerationResponse(events=events).SerializeToString())
-                elif not reader.at_end:
-                    await wakened.wait()
-        finally:
-            reader.close(_why_gone(context))
+        with Writer(context, pb.AttachGenerationResponse, self.settings.patience) as writer:
+            try:
+                while not reader.at_end:
+                    wakened.clear()
+                    if events := await self.encode(reader):
+                        await writer.write(events)
+                    elif not reader.at_end:
+                        await wakened.wait()
+            finally:
+                reader.close(writer.stalled or _why_gone(context))
         if isinstance(generation.outcome, Failed):
-            await abort(context, generation.outcome.error)
+            await abort(context, generation.outcome.error, delivered_chunks=generation.chunk_count)
+
+    async def ExplainGeneration(self, request: pb.ExplainGenerationRequest, context: Context) -> pb.ExplainGenerationResponse:
+        """What is wrong with the request is the answer, not an error."""
+        now = self._clock()
+        try:
+            wanted = decode_generate_request(request.request, stream=True, request_id=new_id(now))
+        except Refusal as refusal:
+            return encode_plan(Plan(time=now, violations=refusal.fault.violations))
+        return encode_plan(await self.engine.explain(wanted, Caller(time_left=context.time_remaining())))
 
     # ------------------------------------------------------------ for all of them
 
@@ -91,21 +116,23 @@ class GenerationServicer:
             request = decode_generate_request(message, stream=stream, request_id=new_id(self._clock()))
         except Refusal as refusal:
             request_id = message.request_id if is_uuid(message.request_id) else new_id(self._clock())
-            await self._engine.refuse(refusal.fault, request_id=request_id, unread=describe(message), caller=caller)
+            await self.engine.refuse(refusal.fault, request_id=request_id, unread=describe(message), caller=caller)
             raise HeadraceError(refusal.fault, request_id) from None
         if alone:
             request = request.model_copy(update={"on_disconnect": DisconnectPolicy.KEEP})
-        return self._engine.start(request, caller)
+        return self.engine.start(request, caller)
 
     async def _stay_until_the_end(self, generation: Generation, context: Context) -> Completed | Failed:
-        """Wait as the caller, whose going away counts."""
+        """Wait as the caller, whose going away counts from the first moment on."""
         wakened = asyncio.Event()
         reader = generation.attach(0, wakened.set)
         try:
+            await _say_hello(context, generation)
+            reader.take()
             while (outcome := generation.outcome) is None:
                 wakened.clear()
                 await wakened.wait()
-            reader.take()
+                reader.take()
             return outcome
         finally:
             reader.close(_why_gone(context))
@@ -119,15 +146,9 @@ class GenerationServicer:
             encode_event(request.request_id, event, sent=sent) for event in taken if not (request.quiet and isinstance(event, Transition))
         ]
 
-    @property
-    def engine(self) -> Engine:
-        """The engine behind the service."""
-        return self._engine
 
-    @property
-    def max_in_flight(self) -> int:
-        """Most generations that run at once on one stream."""
-        return self._max_in_flight
+_MAX_OWN_EVENTS = 64
+"""Answers to broken commands that may wait for a caller, before no more commands are read."""
 
 
 class _Session:
@@ -136,14 +157,19 @@ class _Session:
     def __init__(self, service: GenerationServicer, context: Context) -> None:
         self._service = service
         self._engine = service.engine
+        self._settings = service.settings
         self._context = context
         self._traceparent = traceparent_of(context)
         self._readers: dict[str, Reader] = {}
+        self._room = Room(service.settings.max_unread)
         self._ready: dict[str, Reader] = {}
         self._own_events: list[Any] = []
+        self._own_events_are_out = asyncio.Event()
         self._wakened = asyncio.Event()
         self._seen: set[str] = set()
         self._last_outcome: Completed | Failed | None = None
+        self._delivered_chunks: int | None = None
+        """Of the generation with that outcome."""
         self._commands_are_over = False
 
     async def run(self, requests: AsyncIterator[pb.StreamGenerateRequest]) -> None:
@@ -152,39 +178,42 @@ class _Session:
         draining = asyncio.create_task(self._engine.draining.wait())
         for task in (commands, draining):
             task.add_done_callback(lambda _: self._wakened.set())
-        try:
-            while not ((commands.done() or draining.done()) and not self._readers and not self._own_events):
-                await self._wakened.wait()
-                self._wakened.clear()
-                if events := await self._collect():
-                    await self._context.write(pb.StreamGenerateResponse(events=events).SerializeToString())
-            if commands.done():
-                commands.result()
-        finally:
-            why = _why_gone(self._context)
-            for reader in self._readers.values():
-                reader.close(why)
-            for task in (commands, draining):
-                task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([commands, draining])
+        with Writer(self._context, pb.StreamGenerateResponse, self._settings.patience) as writer:
+            try:
+                while not ((commands.done() or draining.done()) and not self._readers and not self._own_events):
+                    await self._wakened.wait()
+                    self._wakened.clear()
+                    if events := await self._collect():
+                        await writer.write(events)
+                if commands.done():
+                    commands.result()
+            finally:
+                why = writer.stalled or _why_gone(self._context)
+                for reader in self._readers.values():
+                    reader.close(why)
+                for task in (commands, draining):
+                    task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([commands, draining])
         await self._end(cut=not commands.done() or commands.cancelled())
 
     async def _end(self, *, cut: bool) -> None:
         """The status of the stream: that of its one generation; OK with several; UNAVAILABLE where we cut it short."""
         if len(self._seen) == 1 and isinstance(self._last_outcome, Failed):
-            await abort(self._context, self._last_outcome.error)
+            await abort(self._context, self._last_outcome.error, delivered_chunks=self._delivered_chunks)
         if cut and not (len(self._seen) == 1 and self._last_outcome is not None):
             raise refusals.shutting_down()
 
     async def _collect(self) -> list[Any]:
         events, self._own_events = self._own_events, []
+        self._own_events_are_out.set()
         ready, self._ready = self._ready, {}
         for request_id, reader in ready.items():
             events += await self._service.encode(reader)
             if reader.at_end and self._readers.get(request_id) is reader:
-                self._last_outcome = reader.generation.outcome
+                self._last_outcome, self._delivered_chunks = reader.generation.outcome, reader.generation.chunk_count
                 del self._readers[request_id]
+                self._share_room()
                 reader.close()
         return events
 
@@ -199,12 +228,16 @@ class _Session:
                     self._cancel(command.cancel.request_id)
                 case _:
                     self._fail("", Refusal(ErrorCode.INVALID_REQUEST, "a command must be one of generate, resume and cancel").fault)
+            if len(self._own_events) >= _MAX_OWN_EVENTS:
+                # A caller that sends and does not read is not listened to either.
+                self._own_events_are_out.clear()
+                await self._own_events_are_out.wait()
 
     async def _generate(self, message: request_pb2.GenerateRequest) -> None:
         request_id = message.request_id
         try:
-            if len(self._readers) >= self._service.max_in_flight:
-                raise _too_many(self._service.max_in_flight)
+            if len(self._readers) >= self._settings.max_in_flight:
+                raise refusals.too_many_in_flight(self._settings.max_in_flight, "on this stream")
             generation = await self._service.start(message, self._context, stream=True, traceparent=self._traceparent)
             if generation.request_id not in self._readers:
                 self._read(generation, 0)
@@ -230,9 +263,15 @@ class _Session:
     def _read(self, generation: Generation, next_index: int) -> None:
         request_id = generation.request_id
         reader = generation.attach(next_index, partial(self._wake, request_id))
+        generation.room = self._room
         self._seen.add(request_id)
         self._readers[request_id] = reader
+        self._share_room()
         self._wake(request_id)
+
+    def _share_room(self) -> None:
+        """The caller of many generations is no faster: what may wait for it is the same in all."""
+        self._room.size = self._settings.max_unread // max(1, len(self._readers))
 
     def _wake(self, request_id: str) -> None:
         if (reader := self._readers.get(request_id)) is not None:
@@ -244,21 +283,12 @@ class _Session:
         event = Failed(provider_error(fault, request_id=request_id))
         if counts:
             self._seen.add(request_id)
-            self._last_outcome = event
+            self._last_outcome, self._delivered_chunks = event, None
         self._own_events.append(encode_event(request_id, event))
         self._wakened.set()
 
 
 # ---------------------------------------------------------------- small parts
-
-
-def _too_many(limit: int) -> Refusal:
-    return Refusal(
-        ErrorCode.RATE_LIMIT_EXCEEDED,
-        f"{limit} generations are in flight on this stream already",
-        Subreason.TOO_MANY_IN_FLIGHT,
-        retryable=True,
-    )
 
 
 def _check_index(next_index: int) -> None:

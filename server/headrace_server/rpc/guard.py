@@ -70,6 +70,16 @@ async def _end(error: BaseException, context: Context) -> None:
             raise error
         case asyncio.CancelledError() if context.cancelled() or _is_being_cancelled():
             raise error  # the caller left, or its time is over: nobody waits for a status
+        case grpc.aio.InternalError():
+            raise asyncio.CancelledError from None  # as gRPC says it of a write that came too late: the caller has left
+    try:
+        await _tell(error, context)
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None  # it left meanwhile
+
+
+async def _tell(error: BaseException, context: Context) -> None:
+    match error:
         case BrokenMessage():
             await context.abort(grpc.StatusCode.INTERNAL, str(error))
         case HeadraceError():

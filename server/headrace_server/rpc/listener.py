@@ -24,6 +24,9 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 _HEALTH: ServiceDescriptor = health_pb2.DESCRIPTOR.services_by_name["Health"]
 _REFLECTION: ServiceDescriptor = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
+MAX_METADATA = 16 * 1024
+"""Bytes of metadata that a call may bring."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings:
@@ -35,6 +38,7 @@ class ListenerSettings:
     keepalive_time: float = 60
     keepalive_timeout: float = 20
     min_ping_interval: float = 30
+    max_streams_per_connection: int = 100
     max_connection_age: float | None = None
     drain_timeout: float = 30
 
@@ -101,9 +105,14 @@ def _options(settings: ListenerSettings) -> list[tuple[str, int]]:
         "grpc.so_reuseport": 0,
         "grpc.max_receive_message_length": settings.max_receive_message_bytes,
         "grpc.max_send_message_length": -1,
-        "grpc.max_metadata_size": 16 * 1024,
+        # Above the first limit gRPC would refuse some and let others pass, by chance, up to the second one.
+        "grpc.max_metadata_size": MAX_METADATA,
+        "grpc.absolute_max_metadata_size": MAX_METADATA,
+        "grpc.max_concurrent_streams": settings.max_streams_per_connection,
         "grpc.keepalive_time_ms": round(settings.keepalive_time * 1000),
         "grpc.keepalive_timeout_ms": round(settings.keepalive_timeout * 1000),
+        # The timeout of keepalive alone does not end a connection with open streams: the ping's own does, which is a minute by default.
+        "grpc.http2.ping_timeout_ms": round(settings.keepalive_timeout * 1000),
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.min_ping_interval_without_data_ms": round(settings.min_ping_interval * 1000),
         "grpc.max_connection_age_ms": 2**31 - 1 if settings.max_connection_age is None else round(settings.max_connection_age * 1000),

@@ -63,9 +63,15 @@ def _server_stream(read: Callable[[bytes], Message], implementation: Callable[..
 
 def _both_streams(read: Callable[[bytes], Message], implementation: Callable[..., Any]) -> Callable[..., Any]:
     async def handle(raw_requests: AsyncIterator[bytes], context: Context) -> None:
-        await implementation((read(raw) async for raw in raw_requests), context)
+        await implementation(_each(read, raw_requests), context)
 
     return handle
+
+
+async def _each(read: Callable[[bytes], Message], raw_requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    """The messages of a stream. Nothing is begun before the first one is asked for: gRPC complains of a begun stream that nobody read."""
+    async for raw in raw_requests:
+        yield read(raw)
 
 
 def _unimplemented(method: MethodDescriptor) -> Callable[..., Any]:

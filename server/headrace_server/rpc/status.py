@@ -213,6 +213,7 @@ def _bare(error: ProviderError) -> Any:
                 "provider_type": _cut(error.provider_type, _MAX_WORD),
                 "provider_code": _cut(error.provider_code, _MAX_WORD),
                 "provider_request_id": _cut(error.provider_request_id, _MAX_WORD),
+                "provider_text": "",
                 "field_violations": (),
             }
         )
@@ -242,11 +243,17 @@ def _trimmed(attempt: Attempt) -> Attempt:
             "provider_type": _cut(error.provider_type, _MAX_WORD),
             "provider_code": _cut(error.provider_code, _MAX_WORD),
             "provider_request_id": _cut(error.provider_request_id, _MAX_WORD),
+            "provider_text": "",
             "field_violations": (),
         }
         error = error.model_copy(update=words)
     return attempt.model_copy(
-        update={"provider": _cut(attempt.provider, _MAX_WORD), "model": _cut(attempt.model, _MAX_MODEL), "error": error}
+        update={
+            "provider": _cut(attempt.provider, _MAX_WORD),
+            "model": _cut(attempt.model, _MAX_MODEL),
+            "error": error,
+            "provider_updated_at": None,
+        }
     )
 
 

@@ -8,9 +8,10 @@ It is read in one transaction, so what is compared belongs together; nothing is 
 - its metrics: of a completed request at most one line says success, of any other none (the lines may have been pruned);
 - its kept chunks: without a gap from 0 on;
 - reservations: their request runs;
-- limits: `reserved` is the sum of the reservations. `current_usage` of a window for requests is at most the number of calls on record
-  that may fall into it. It may be less, for a limit counts from when it was set; the tokens of a call that was settled by its
-  estimate are not on record, so that windows for tokens cannot be compared;
+- limits: `reserved` is the sum of the reservations. What is counted of `current_usage`, all but what a provider's word added (`lowered`),
+  is never negative, and in a window for requests at most the number of calls on record that may fall into it. It may be less, for a
+  limit counts from when it was set; the tokens of a call that was settled by its estimate are not on record, so that windows for
+  tokens cannot be compared;
 - spill files: none of a dead process is left, for its ends are not in the database yet.
 """
 
@@ -137,7 +138,7 @@ class _Check:
             pass  # that they can be read is all
         yield from _reservations(held, running, living)
         yield from _limits(windows, held)
-        yield from (_overcounted(window) for window in calls if window.window.current_usage > window.number)
+        yield from (_overcounted(window) for window in calls if _counted(window.window) > window.number)
         yield from self.unreadable
 
     def _rows(self, statement: str, table: Table[Any]) -> Iterator[Any]:
@@ -226,11 +227,18 @@ def _limits(windows: Iterable[Window], held: Iterable[Held]) -> Iterator[str]:
         reserved = expected.pop((window.provider, window.model, window.limit_type), 0)
         if window.reserved != reserved:
             yield f"{_name(window)}: {window.reserved} are reserved, the reservations make {reserved}"
+        if _counted(window) < 0:
+            yield f"{_name(window)}: {window.current_usage} are counted, and a provider's word added {window.lowered} of them"
     yield from (f"limit {' '.join(key)}: {amount} are reserved, and there is no counter" for key, amount in expected.items())
 
 
+def _counted(window: Window) -> int:
+    """What was settled in the window, without what a provider's word added."""
+    return window.current_usage - window.lowered
+
+
 def _overcounted(calls: _Calls) -> str:
-    return f"{_name(calls.window)}: {calls.window.current_usage} are counted, and {calls.number} calls are on record"
+    return f"{_name(calls.window)}: {_counted(calls.window)} are counted, and {calls.number} calls are on record"
 
 
 def _name(window: Window) -> str:

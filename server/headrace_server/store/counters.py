@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from headrace_server.domain.errors import ReplaySafety
-from headrace_server.domain.limits import LimitType, Refused, Window, admit, settle, window_end
+from headrace_server.domain.limits import LimitType, Refused, Window, admit, lower, settle, window_end
 from headrace_server.domain.ports import Reservation, Settlement
 from headrace_server.domain.record import LogRow
 from headrace_server.domain.usage import UsageSource
@@ -59,7 +59,7 @@ class Counters:
         return Window(provider=provider, model=model, limit_type=limit_type, limit_value=limit, reset_at=reset_at)
 
     def settle(self, settlement: Settlement, now: int) -> None:
-        """End a reservation. One that is not held, or was settled before, changes nothing."""
+        """End a reservation, and believe the provider on what is left. One that is not held, or was settled before, changes nothing."""
         held = self.held.pop((settlement.reservation.request_id, settlement.reservation.attempt), None)
         if held is None:
             return
@@ -71,9 +71,14 @@ class Counters:
                 continue
             if limit_type is LimitType.TOKENS_PER_MINUTE:
                 used = reserved.tokens if settlement.tokens is None else settlement.tokens
-                self.windows[key] = settle(window, reserved.tokens, used, now, reserved.zone)
+                window = settle(window, reserved.tokens, used, now, reserved.zone)
             else:
-                self.windows[key] = settle(window, 1, settlement.requests, now, reserved.zone)
+                window = settle(window, 1, settlement.requests, now, reserved.zone)
+            left = settlement.left.get(limit_type)
+            # An end that was written down late, after another window had begun, says nothing of that one.
+            if left is not None and window.reset_at <= window_end(limit_type, now, reserved.zone):
+                window = lower(window, left, now, reserved.zone)
+            self.windows[key] = window
 
     def of(self, request_id: str) -> Iterator[Held]:
         """What a request holds."""

@@ -205,8 +205,11 @@ class MemoryStore:
 
     async def delete_provider(self, provider: str) -> bool:
         """See Store.delete_provider."""
-        self._check_open()
-        return self._providers.pop(provider, None) is not None
+        if await self.count_requests_of(provider) or self._providers.pop(provider, None) is None:
+            return False
+        for key in [key for key, window in self._counters.windows.items() if window.provider == provider]:
+            del self._counters.windows[key]
+        return True
 
     async def list_windows(self, provider: str | None = None, model: str | None = None) -> list[Window]:
         """See Store.list_windows; by provider, model and kind."""

@@ -209,7 +209,7 @@ def keep_fixed(standing: LogRow, row: LogRow) -> LogRow:
     return standing.model_copy(update={name: getattr(row, name) for name in CHANGING})
 
 
-WINDOW_COLUMNS = ("provider", "model", "limit_type", "limit_value", "current_usage", "previous_usage", "reserved", "reset_at")
+WINDOW_COLUMNS = ("provider", "model", "limit_type", "limit_value", "current_usage", "previous_usage", "reserved", "reset_at", "lowered")
 
 
 def window_values(window: Window) -> list[Any]:

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from headrace_server.domain.errors import CorruptRow
+from headrace_server.domain.limits import LimitType
 from headrace_server.domain.ports import Reservation, Settlement
 from headrace_server.domain.record import LogRow, MetricsRow
 from headrace_server.store.rows import LOGS, METRICS, Table
@@ -61,9 +62,9 @@ class End:
             return cls(
                 row=_row(LOGS, values["row"]),
                 metrics=tuple(_row(METRICS, line) for line in values["metrics"]),
-                settlements=tuple(Settlement(**{**s, "reservation": Reservation(**s["reservation"])}) for s in values["settlements"]),
+                settlements=tuple(map(_settlement, values["settlements"])),
             )
-        except (CorruptRow, KeyError, TypeError, msgspec.DecodeError) as error:
+        except (CorruptRow, KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
             raise UnreadableEnd(f"cannot be read: {error}") from None
 
 
@@ -73,6 +74,11 @@ def _columns(table: Table[Any], row: Any) -> dict[str, Any]:
 
 def _row(table: Table[Any], values: dict[str, Any]) -> Any:
     return table.decode([values[name] for name in table.names()])
+
+
+def _settlement(values: dict[str, Any]) -> Settlement:
+    left = {LimitType(kind): count for kind, count in values.get("left", {}).items()}
+    return Settlement(**{**values, "reservation": Reservation(**values["reservation"]), "left": left})
 
 
 class SpillFile:

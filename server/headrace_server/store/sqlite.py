@@ -47,6 +47,9 @@ _INSERT_PROVIDER = f"""INSERT INTO provider_configs ({", ".join(_PROVIDER_COLUMN
     VALUES ({", ".join("?" * len(_PROVIDER_COLUMNS))}) ON CONFLICT (provider) DO NOTHING"""
 _UPDATE_PROVIDER = f"""UPDATE provider_configs SET {", ".join(f"{column} = ?" for column in _PROVIDER_COLUMNS)},
     revision = revision + 1 WHERE provider = ?"""
+_DELETE_PROVIDER = """DELETE FROM provider_configs WHERE provider = ?1
+    AND NOT EXISTS (SELECT 1 FROM provider_logs WHERE provider = ?1)
+    AND NOT EXISTS (SELECT 1 FROM provider_metrics WHERE provider = ?1)"""
 
 
 class SqliteStore:
@@ -235,7 +238,15 @@ class SqliteStore:
 
     async def delete_provider(self, provider: str) -> bool:
         """See Store.delete_provider."""
-        return await self._change("DELETE FROM provider_configs WHERE provider = ?", [provider])
+
+        async def run(db: aiosqlite.Connection) -> bool:
+            deleted = (await db.execute(_DELETE_PROVIDER, (provider,))).rowcount > 0
+            if deleted:
+                await db.execute("DELETE FROM provider_rate_limits WHERE provider = ?", (provider,))
+            return deleted
+
+        deleted: bool = await self._work(run)
+        return deleted
 
     async def list_windows(self, provider: str | None = None, model: str | None = None) -> list[Window]:
         """See Store.list_windows; by provider, model and kind. Raises CorruptRow."""

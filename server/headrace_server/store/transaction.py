@@ -39,7 +39,7 @@ def _marks(columns: Sequence[str]) -> str:
 
 
 _TERMINAL = _list(sorted(TERMINAL), "'{}'")
-_COUNTED = ("limit_value", "current_usage", "previous_usage", "reserved", "reset_at")
+_COUNTED = ("limit_value", "current_usage", "previous_usage", "reserved", "reset_at", "lowered")
 
 SELECT_LOGS = f"SELECT {_list(LOGS.names())} FROM provider_logs"
 SELECT_METRICS = f"SELECT {_list(METRICS.names())} FROM provider_metrics"

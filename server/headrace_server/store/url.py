@@ -5,11 +5,17 @@ from urllib.parse import unquote, urlsplit
 
 from headrace_server.domain.ports import Store, WallClock
 from headrace_server.store.connection import Durability
+from headrace_server.store.memory import MemoryStore
 from headrace_server.store.spilling import SpillingStore
+
+MEMORY = "memory:"
+"""The URL of a store that nothing survives in; for tests and demos."""
 
 
 def open_url(url: str, *, node: str, clock: WallClock, durability: Durability = Durability.NORMAL, readers: int = 4) -> Store:
     """The store of a URL, not yet opened. Raises ValueError saying what is wrong with the URL."""
+    if url == MEMORY:
+        return MemoryStore(node=node, clock=clock)
     return SpillingStore(sqlite_path(url), node=node, clock=clock, durability=durability, readers=readers)
 
 
@@ -18,6 +24,8 @@ def sqlite_path(url: str) -> Path:
 
     Raises ValueError saying what is wrong with the URL. The text never shows the URL, which may hold a password.
     """
+    if url == MEMORY:
+        raise ValueError("a store in memory has no file")
     scheme, separator, _ = url.partition("://")
     if not separator:
         raise ValueError("the database must be a URL such as sqlite:///headrace.db")

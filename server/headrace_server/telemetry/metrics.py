@@ -10,6 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from headrace_server.domain.errors import ErrorCode
 from headrace_server.domain.lifecycle import Event
+from headrace_server.domain.provider import Provider
 from headrace_server.domain.record import LogRow
 from headrace_server.telemetry import names
 
@@ -33,6 +34,8 @@ class Metrics:
         self._retries = _Tally("provider")
         self._fallbacks = _Tally("provider")
         self._tokens = _Tally("provider", "model", "type")
+        self._unknown_errors = _Tally("provider", "dialect", "http_status")
+        self._unknown_events = _Tally("provider", "dialect")
         self._duration = meter.create_histogram(
             names.DURATION, "s", "From acceptance to the end of a request.", explicit_bucket_boundaries_advisory=_DURATION_BUCKETS
         )
@@ -45,6 +48,8 @@ class Metrics:
             (names.RETRIES, self._retries, "{retry}", "Times a provider was to be tried again."),
             (names.FALLBACKS, self._fallbacks, "{fallback}", "Times a provider was left for the next one."),
             (names.TOKENS, self._tokens, "{token}", "Tokens used, by type: input or output."),
+            (names.UNKNOWN_ERRORS, self._unknown_errors, "{error}", "Errors of providers that are in no table, by HTTP status."),
+            (names.UNKNOWN_EVENTS, self._unknown_events, "{event}", "Events of types that no dialect knows; they were passed over."),
         ):
             meter.create_observable_counter(name, [tally.observe], unit, description)
         meter.create_observable_up_down_counter(
@@ -58,6 +63,14 @@ class Metrics:
     def end(self) -> None:
         """A request that has begun is not running any more."""
         self._in_flight -= 1
+
+    def unknown_error(self, provider: Provider, http_status: int) -> None:
+        """Count an error that is in no dialect's table."""
+        self._unknown_errors.add(1, self._providers.bounded(provider.provider, known=True), provider.dialect, str(http_status))
+
+    def unknown_events(self, provider: Provider, count: int) -> None:
+        """Count events of unknown types."""
+        self._unknown_events.add(count, self._providers.bounded(provider.provider, known=True), provider.dialect)
 
     def record(self, row: LogRow) -> None:
         """Count a request that has ended."""

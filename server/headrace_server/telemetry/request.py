@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from headrace_server.domain.provider import Provider
 from headrace_server.domain.record import LogRow
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.telemetry import names
@@ -25,7 +26,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class Telemetry:
-    """Spans, metrics and the log of requests. Implements `ports.Telemetry`.
+    """Spans, metrics and the log of requests. Implements `ports.Telemetry` and `ports.Unknowns`.
 
     Ids and `traceparent` are always there; spans and metrics are made only where the pipeline takes them somewhere. `sampler` decides at
     the start of a request, by default as its caller did, and for a caller without a trace always yes.
@@ -55,6 +56,16 @@ class Telemetry:
             self._show(row, self._context(trace_id, Context()), None, (), recovered=True)
         except Exception:  # telemetry never stops a start
             logger.exception("the telemetry of the recovered request %s failed", row.request_id)
+
+    def unknown_error(self, provider: Provider, http_status: int) -> None:
+        """See ports.Unknowns."""
+        if self._pipeline.metrics is not None:
+            self._pipeline.metrics.unknown_error(provider, http_status)
+
+    def unknown_events(self, provider: Provider, count: int) -> None:
+        """See ports.Unknowns."""
+        if self._pipeline.metrics is not None:
+            self._pipeline.metrics.unknown_events(provider, count)
 
     @property
     def prometheus_address(self) -> str | None:

@@ -299,11 +299,15 @@ class ExplainGenerationResponse(_message.Message):
     FIELD_VIOLATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedProvider]:
-        """The providers that would be asked, in order: the chosen one, then its fallbacks."""
+        """The providers that would be asked, in order: the chosen one, then its fallbacks, those too that
+        would be skipped.
+        """
 
     @_builtins.property
     def expected_wait(self) -> _duration_pb2.Duration:
-        """How long the generation would wait before its first call."""
+        """How long the generation would wait before its first call, in the queue and for the limits; not set
+        where nobody would be asked.
+        """
 
     @_builtins.property
     def field_violations(self) -> _containers.RepeatedCompositeFieldContainer[_result_pb2.FieldViolation]:
@@ -342,7 +346,7 @@ class PlannedProvider(_message.Message):
     """Why it would be skipped; empty where it would be asked."""
     @_builtins.property
     def quotas(self) -> _containers.RepeatedCompositeFieldContainer[_provider_service_pb2.Quota]:
-        """Its limits, with what is left."""
+        """Its limits for this model, with what is left."""
 
     def __init__(
         self,

@@ -103,7 +103,9 @@ class GenerationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExplainGeneration(self, request, context):
-        """What would happen, without calling anyone.
+        """What would happen, without calling anyone and without leaving a record. The RPC's deadline counts
+        as that of the generation would. What is wrong with the request is part of the answer: the status
+        is OK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

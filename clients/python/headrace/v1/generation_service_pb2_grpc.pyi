@@ -53,7 +53,10 @@ class GenerationServiceStub:
     ended. For readers without bidirectional streams, for second readers, and for resume.
     """
     ExplainGeneration: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.ExplainGenerationRequest, _generation_service_pb2.ExplainGenerationResponse]
-    """What would happen, without calling anyone."""
+    """What would happen, without calling anyone and without leaving a record. The RPC's deadline counts
+    as that of the generation would. What is wrong with the request is part of the answer: the status
+    is OK.
+    """
 
 @_typing.type_check_only
 class GenerationServiceAsyncStub(GenerationServiceStub):
@@ -79,7 +82,10 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     ended. For readers without bidirectional streams, for second readers, and for resume.
     """
     ExplainGeneration: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.ExplainGenerationRequest, _generation_service_pb2.ExplainGenerationResponse]  # type: ignore[assignment]
-    """What would happen, without calling anyone."""
+    """What would happen, without calling anyone and without leaving a record. The RPC's deadline counts
+    as that of the generation would. What is wrong with the request is part of the answer: the status
+    is OK.
+    """
 
 class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Generates answers. Initial metadata goes out at once and carries `traceparent`, and
@@ -132,6 +138,9 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_service_pb2.ExplainGenerationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_service_pb2.ExplainGenerationResponse, _abc.Awaitable[_generation_service_pb2.ExplainGenerationResponse]]:
-        """What would happen, without calling anyone."""
+        """What would happen, without calling anyone and without leaving a record. The RPC's deadline counts
+        as that of the generation would. What is wrong with the request is part of the answer: the status
+        is OK.
+        """
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

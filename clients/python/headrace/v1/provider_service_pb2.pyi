@@ -196,13 +196,16 @@ class Provider(_message.Message):
     """Most requests a day, > 0. Not set: no limit."""
     config_json: _builtins.str
     """Further settings, a JSON object as a string: `api` (chat or responses), `circuit_failures` (5),
-    `circuit_cooldown_ms` (60000), `zone` (of daily limits, an IANA name; UTC).
+    `circuit_cooldown_ms` (60000), `max_concurrent_requests` (no bound), `queue_length` (1000), `zone`
+    (of daily limits, an IANA name; UTC).
     """
     source: Global___ProviderSource.ValueType
     """Where its settings come from. Output only."""
     @_builtins.property
     def fallback_providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Who stands in for it, in order."""
+        """Who stands in for it, in order. Refused where one is not there, is disabled, is named twice, is
+        the provider itself, or leads back to it by the fallbacks of others.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -344,7 +347,7 @@ class Quota(_message.Message):
     reserved: _builtins.int
     """What running requests have reserved."""
     limit: _builtins.int
-    """The limit."""
+    """The limit, as it is set now."""
     @_builtins.property
     def reset_time(self) -> _timestamp_pb2.Timestamp:
         """When the window is whole again if nothing more is used."""
@@ -811,14 +814,14 @@ Global___WatchQuotasRequest: _TypeAlias = WatchQuotasRequest  # noqa: Y015
 
 @_typing.final
 class WatchQuotasResponse(_message.Message):
-    """Quotas that changed."""
+    """What is used and left, all of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     QUOTAS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quota]:
-        """Their new values."""
+        """The quotas, by provider, model and type."""
 
     def __init__(
         self,

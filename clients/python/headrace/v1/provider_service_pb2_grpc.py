@@ -117,7 +117,9 @@ class ProviderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProvider(self, request, context):
-        """Removes a provider. Refused with FAILED_PRECONDITION while records refer to it: disable it instead.
+        """Removes a provider, with what was counted of its limits. Refused with FAILED_PRECONDITION while
+        records refer to it, running requests may call it, or another provider names it as a fallback:
+        disable it instead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,21 +133,23 @@ class ProviderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResetCircuit(self, request, context):
-        """Closes the provider's circuit breaker by hand.
+        """Closes the provider's circuit breaker by hand, and forgets how its last calls went.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListQuotas(self, request, context):
-        """What is used and left of the limits.
+        """What is used and left of the limits that are set now. Limits are counted per provider and model:
+        one that no request has met yet has no quota to show.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchQuotas(self, request, context):
-        """The same, as it changes: first all quotas, then those that changed.
+        """The same, as it changes: all quotas at once, then all of them again whenever one has changed, as
+        seen once a second. Ends with UNAVAILABLE when the service stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,15 +44,22 @@ class ProviderServiceStub:
     UpdateProvider: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.UpdateProviderRequest, _provider_service_pb2.UpdateProviderResponse]
     """Changes the fields of a provider that the mask names."""
     DeleteProvider: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.DeleteProviderRequest, _provider_service_pb2.DeleteProviderResponse]
-    """Removes a provider. Refused with FAILED_PRECONDITION while records refer to it: disable it instead."""
+    """Removes a provider, with what was counted of its limits. Refused with FAILED_PRECONDITION while
+    records refer to it, running requests may call it, or another provider names it as a fallback:
+    disable it instead.
+    """
     CheckProvider: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.CheckProviderRequest, _provider_service_pb2.CheckProviderResponse]
     """Calls the provider now and says whether it answers, and how fast."""
     ResetCircuit: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.ResetCircuitRequest, _provider_service_pb2.ResetCircuitResponse]
-    """Closes the provider's circuit breaker by hand."""
+    """Closes the provider's circuit breaker by hand, and forgets how its last calls went."""
     ListQuotas: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.ListQuotasRequest, _provider_service_pb2.ListQuotasResponse]
-    """What is used and left of the limits."""
+    """What is used and left of the limits that are set now. Limits are counted per provider and model:
+    one that no request has met yet has no quota to show.
+    """
     WatchQuotas: _grpc.UnaryStreamMultiCallable[_provider_service_pb2.WatchQuotasRequest, _provider_service_pb2.WatchQuotasResponse]
-    """The same, as it changes: first all quotas, then those that changed."""
+    """The same, as it changes: all quotas at once, then all of them again whenever one has changed, as
+    seen once a second. Ends with UNAVAILABLE when the service stops.
+    """
 
 @_typing.type_check_only
 class ProviderServiceAsyncStub(ProviderServiceStub):
@@ -70,15 +77,22 @@ class ProviderServiceAsyncStub(ProviderServiceStub):
     UpdateProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.UpdateProviderRequest, _provider_service_pb2.UpdateProviderResponse]  # type: ignore[assignment]
     """Changes the fields of a provider that the mask names."""
     DeleteProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.DeleteProviderRequest, _provider_service_pb2.DeleteProviderResponse]  # type: ignore[assignment]
-    """Removes a provider. Refused with FAILED_PRECONDITION while records refer to it: disable it instead."""
+    """Removes a provider, with what was counted of its limits. Refused with FAILED_PRECONDITION while
+    records refer to it, running requests may call it, or another provider names it as a fallback:
+    disable it instead.
+    """
     CheckProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.CheckProviderRequest, _provider_service_pb2.CheckProviderResponse]  # type: ignore[assignment]
     """Calls the provider now and says whether it answers, and how fast."""
     ResetCircuit: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.ResetCircuitRequest, _provider_service_pb2.ResetCircuitResponse]  # type: ignore[assignment]
-    """Closes the provider's circuit breaker by hand."""
+    """Closes the provider's circuit breaker by hand, and forgets how its last calls went."""
     ListQuotas: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.ListQuotasRequest, _provider_service_pb2.ListQuotasResponse]  # type: ignore[assignment]
-    """What is used and left of the limits."""
+    """What is used and left of the limits that are set now. Limits are counted per provider and model:
+    one that no request has met yet has no quota to show.
+    """
     WatchQuotas: _aio.UnaryStreamMultiCallable[_provider_service_pb2.WatchQuotasRequest, _provider_service_pb2.WatchQuotasResponse]  # type: ignore[assignment]
-    """The same, as it changes: first all quotas, then those that changed."""
+    """The same, as it changes: all quotas at once, then all of them again whenever one has changed, as
+    seen once a second. Ends with UNAVAILABLE when the service stops.
+    """
 
 class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows and changes providers. A change is effective for the next request, without a restart;
@@ -123,7 +137,10 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provider_service_pb2.DeleteProviderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_provider_service_pb2.DeleteProviderResponse, _abc.Awaitable[_provider_service_pb2.DeleteProviderResponse]]:
-        """Removes a provider. Refused with FAILED_PRECONDITION while records refer to it: disable it instead."""
+        """Removes a provider, with what was counted of its limits. Refused with FAILED_PRECONDITION while
+        records refer to it, running requests may call it, or another provider names it as a fallback:
+        disable it instead.
+        """
 
     @_abc_1.abstractmethod
     def CheckProvider(
@@ -139,7 +156,7 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provider_service_pb2.ResetCircuitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_provider_service_pb2.ResetCircuitResponse, _abc.Awaitable[_provider_service_pb2.ResetCircuitResponse]]:
-        """Closes the provider's circuit breaker by hand."""
+        """Closes the provider's circuit breaker by hand, and forgets how its last calls went."""
 
     @_abc_1.abstractmethod
     def ListQuotas(
@@ -147,7 +164,9 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provider_service_pb2.ListQuotasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_provider_service_pb2.ListQuotasResponse, _abc.Awaitable[_provider_service_pb2.ListQuotasResponse]]:
-        """What is used and left of the limits."""
+        """What is used and left of the limits that are set now. Limits are counted per provider and model:
+        one that no request has met yet has no quota to show.
+        """
 
     @_abc_1.abstractmethod
     def WatchQuotas(
@@ -155,6 +174,8 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provider_service_pb2.WatchQuotasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_provider_service_pb2.WatchQuotasResponse], _abc.AsyncIterator[_provider_service_pb2.WatchQuotasResponse]]:
-        """The same, as it changes: first all quotas, then those that changed."""
+        """The same, as it changes: all quotas at once, then all of them again whenever one has changed, as
+        seen once a second. Ends with UNAVAILABLE when the service stops.
+        """
 
 def add_ProviderServiceServicer_to_server(servicer: ProviderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

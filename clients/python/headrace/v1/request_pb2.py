@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from headrace.v1 import message_pb2 as headrace_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headrace/v1/request.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19headrace/v1/message.proto\"\xde\x06\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12*\n\x08messages\x18\x04 \x03(\x0b\x32\x18.headrace.v1.ChatMessage\x12\x17\n\nmax_tokens\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x11\n\x04seed\x18\t \x01(\x03H\x04\x88\x01\x01\x12\x16\n\x0estop_sequences\x18\n \x03(\t\x12 \n\x05tools\x18\x0b \x03(\x0b\x32\x11.headrace.v1.Tool\x12,\n\x0btool_choice\x18\x0c \x01(\x0b\x32\x17.headrace.v1.ToolChoice\x12 \n\x13parallel_tool_calls\x18\r \x01(\x08H\x05\x88\x01\x01\x12\x34\n\x0fresponse_format\x18\x0e \x01(\x0b\x32\x1b.headrace.v1.ResponseFormat\x12/\n\treasoning\x18\x0f \x01(\x0b\x32\x1c.headrace.v1.ReasoningConfig\x12.\n\x08metadata\x18\x10 \x01(\x0b\x32\x1c.headrace.v1.RequestMetadata\x12\'\n\x05retry\x18\x11 \x01(\x0b\x32\x18.headrace.v1.RetryConfig\x12-\n\x08\x66\x61llback\x18\x12 \x01(\x0b\x32\x1b.headrace.v1.FallbackConfig\x12\'\n\x08timeouts\x18\x13 \x01(\x0b\x32\x15.headrace.v1.Timeouts\x12\x34\n\ron_disconnect\x18\x14 \x01(\x0e\x32\x1d.headrace.v1.DisconnectPolicy\x12\r\n\x05quiet\x18\x15 \x01(\x08\x12\x0e\n\x06timing\x18\x16 \x01(\x08\x12\x31\n\x10provider_options\x18\x17 \x01(\x0b\x32\x17.google.protobuf.StructB\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x16\n\x14_parallel_tool_calls\"b\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_strict\"S\n\nToolChoice\x12+\n\x04mode\x18\x01 \x01(\x0e\x32\x1b.headrace.v1.ToolChoiceModeH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x42\x08\n\x06\x63hoice\"\xaf\x01\n\x0eResponseFormat\x12\'\n\x04text\x18\x01 \x01(\x0b\x32\x17.headrace.v1.TextFormatH\x00\x12\x34\n\x0bjson_object\x18\x02 \x01(\x0b\x32\x1d.headrace.v1.JsonObjectFormatH\x00\x12\x34\n\x0bjson_schema\x18\x03 \x01(\x0b\x32\x1d.headrace.v1.JsonSchemaFormatH\x00\x42\x08\n\x06\x66ormat\"\x0c\n\nTextFormat\"\x12\n\x10JsonObjectFormat\"U\n\x10JsonSchemaFormat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bschema_json\x18\x02 \x01(\t\x12\x13\n\x06strict\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_strict\"r\n\x0fReasoningConfig\x12.\n\x06\x65\x66\x66ort\x18\x01 \x01(\x0e\x32\x1c.headrace.v1.ReasoningEffortH\x00\x12\x17\n\rbudget_tokens\x18\x02 \x01(\x05H\x00\x12\x0c\n\x04hide\x18\x03 \x01(\x08\x42\x08\n\x06\x61mount\"I\n\x0fRequestMetadata\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\"\xff\x01\n\x0bRetryConfig\x12,\n\x08strategy\x18\x01 \x01(\x0e\x32\x1a.headrace.v1.RetryStrategy\x12\x19\n\x0cmax_attempts\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x30\n\rinitial_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tmax_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x12\x62\x61\x63koff_multiplier\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x0f\n\r_max_attemptsB\x15\n\x13_backoff_multiplier\"\xf4\x01\n\x0e\x46\x61llbackConfig\x12\x14\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x11\n\tproviders\x18\x02 \x03(\t\x12\x44\n\rmodel_mapping\x18\x03 \x03(\x0b\x32-.headrace.v1.FallbackConfig.ModelMappingEntry\x12\x32\n\nmid_stream\x18\x04 \x01(\x0e\x32\x1e.headrace.v1.MidStreamFallback\x1a\x33\n\x11ModelMappingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08_enabled\"\xba\x01\n\x08Timeouts\x12.\n\x0b\x66irst_token\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04idle\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08progress\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*\x87\x01\n\rRetryStrategy\x12\x1e\n\x1aRETRY_STRATEGY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aRETRY_STRATEGY_EXPONENTIAL\x10\x01\x12\x19\n\x15RETRY_STRATEGY_LINEAR\x10\x02\x12\x1b\n\x17RETRY_STRATEGY_CONSTANT\x10\x03*x\n\x11MidStreamFallback\x12#\n\x1fMID_STREAM_FALLBACK_UNSPECIFIED\x10\x00\x12\x1d\n\x19MID_STREAM_FALLBACK_NEVER\x10\x01\x12\x1f\n\x1bMID_STREAM_FALLBACK_RESTART\x10\x02*\x8c\x01\n\x10\x44isconnectPolicy\x12!\n\x1d\x44ISCONNECT_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44ISCONNECT_POLICY_CANCEL\x10\x01\x12\x1b\n\x17\x44ISCONNECT_POLICY_DRAIN\x10\x02\x12\x1a\n\x16\x44ISCONNECT_POLICY_KEEP\x10\x03*\x87\x01\n\x0eToolChoiceMode\x12 \n\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x12\x19\n\x15TOOL_CHOICE_MODE_NONE\x10\x02\x12\x1d\n\x19TOOL_CHOICE_MODE_REQUIRED\x10\x03*\xa0\x01\n\x0fReasoningEffort\x12 \n\x1cREASONING_EFFORT_UNSPECIFIED\x10\x00\x12\x19\n\x15REASONING_EFFORT_NONE\x10\x01\x12\x18\n\x14REASONING_EFFORT_LOW\x10\x02\x12\x1b\n\x17REASONING_EFFORT_MEDIUM\x10\x03\x12\x19\n\x15REASONING_EFFORT_HIGH\x10\x04\x42I\n\x0f\x64\x65v.headrace.v1B\x0cRequestProtoP\x01Z&headrace.dev/go/headrace/v1;headracev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headrace/v1/request.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19headrace/v1/message.proto\"\x82\x07\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12*\n\x08messages\x18\x04 \x03(\x0b\x32\x18.headrace.v1.ChatMessage\x12\x17\n\nmax_tokens\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x11\n\x04seed\x18\t \x01(\x03H\x04\x88\x01\x01\x12\x16\n\x0estop_sequences\x18\n \x03(\t\x12 \n\x05tools\x18\x0b \x03(\x0b\x32\x11.headrace.v1.Tool\x12,\n\x0btool_choice\x18\x0c \x01(\x0b\x32\x17.headrace.v1.ToolChoice\x12 \n\x13parallel_tool_calls\x18\r \x01(\x08H\x05\x88\x01\x01\x12\x34\n\x0fresponse_format\x18\x0e \x01(\x0b\x32\x1b.headrace.v1.ResponseFormat\x12/\n\treasoning\x18\x0f \x01(\x0b\x32\x1c.headrace.v1.ReasoningConfig\x12.\n\x08metadata\x18\x10 \x01(\x0b\x32\x1c.headrace.v1.RequestMetadata\x12\'\n\x05retry\x18\x11 \x01(\x0b\x32\x18.headrace.v1.RetryConfig\x12-\n\x08\x66\x61llback\x18\x12 \x01(\x0b\x32\x1b.headrace.v1.FallbackConfig\x12\'\n\x08timeouts\x18\x13 \x01(\x0b\x32\x15.headrace.v1.Timeouts\x12\x34\n\ron_disconnect\x18\x14 \x01(\x0e\x32\x1d.headrace.v1.DisconnectPolicy\x12\r\n\x05quiet\x18\x15 \x01(\x08\x12\x0e\n\x06timing\x18\x16 \x01(\x08\x12\x31\n\x10provider_options\x18\x17 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\x08priority\x18\x18 \x01(\x05H\x06\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x16\n\x14_parallel_tool_callsB\x0b\n\t_priority\"b\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_strict\"S\n\nToolChoice\x12+\n\x04mode\x18\x01 \x01(\x0e\x32\x1b.headrace.v1.ToolChoiceModeH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x42\x08\n\x06\x63hoice\"\xaf\x01\n\x0eResponseFormat\x12\'\n\x04text\x18\x01 \x01(\x0b\x32\x17.headrace.v1.TextFormatH\x00\x12\x34\n\x0bjson_object\x18\x02 \x01(\x0b\x32\x1d.headrace.v1.JsonObjectFormatH\x00\x12\x34\n\x0bjson_schema\x18\x03 \x01(\x0b\x32\x1d.headrace.v1.JsonSchemaFormatH\x00\x42\x08\n\x06\x66ormat\"\x0c\n\nTextFormat\"\x12\n\x10JsonObjectFormat\"U\n\x10JsonSchemaFormat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bschema_json\x18\x02 \x01(\t\x12\x13\n\x06strict\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_strict\"r\n\x0fReasoningConfig\x12.\n\x06\x65\x66\x66ort\x18\x01 \x01(\x0e\x32\x1c.headrace.v1.ReasoningEffortH\x00\x12\x17\n\rbudget_tokens\x18\x02 \x01(\x05H\x00\x12\x0c\n\x04hide\x18\x03 \x01(\x08\x42\x08\n\x06\x61mount\"I\n\x0fRequestMetadata\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\"\xff\x01\n\x0bRetryConfig\x12,\n\x08strategy\x18\x01 \x01(\x0e\x32\x1a.headrace.v1.RetryStrategy\x12\x19\n\x0cmax_attempts\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x30\n\rinitial_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tmax_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x12\x62\x61\x63koff_multiplier\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x0f\n\r_max_attemptsB\x15\n\x13_backoff_multiplier\"\xaa\x02\n\x0e\x46\x61llbackConfig\x12\x14\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x11\n\tproviders\x18\x02 \x03(\t\x12\x44\n\rmodel_mapping\x18\x03 \x03(\x0b\x32-.headrace.v1.FallbackConfig.ModelMappingEntry\x12\x32\n\nmid_stream\x18\x04 \x01(\x0e\x32\x1e.headrace.v1.MidStreamFallback\x12\x19\n\x11on_context_length\x18\x05 \x01(\x08\x12\x19\n\x11on_content_filter\x18\x06 \x01(\x08\x1a\x33\n\x11ModelMappingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08_enabled\"\xba\x01\n\x08Timeouts\x12.\n\x0b\x66irst_token\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04idle\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08progress\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*\x87\x01\n\rRetryStrategy\x12\x1e\n\x1aRETRY_STRATEGY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aRETRY_STRATEGY_EXPONENTIAL\x10\x01\x12\x19\n\x15RETRY_STRATEGY_LINEAR\x10\x02\x12\x1b\n\x17RETRY_STRATEGY_CONSTANT\x10\x03*x\n\x11MidStreamFallback\x12#\n\x1fMID_STREAM_FALLBACK_UNSPECIFIED\x10\x00\x12\x1d\n\x19MID_STREAM_FALLBACK_NEVER\x10\x01\x12\x1f\n\x1bMID_STREAM_FALLBACK_RESTART\x10\x02*\x8c\x01\n\x10\x44isconnectPolicy\x12!\n\x1d\x44ISCONNECT_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44ISCONNECT_POLICY_CANCEL\x10\x01\x12\x1b\n\x17\x44ISCONNECT_POLICY_DRAIN\x10\x02\x12\x1a\n\x16\x44ISCONNECT_POLICY_KEEP\x10\x03*\x87\x01\n\x0eToolChoiceMode\x12 \n\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x12\x19\n\x15TOOL_CHOICE_MODE_NONE\x10\x02\x12\x1d\n\x19TOOL_CHOICE_MODE_REQUIRED\x10\x03*\xa0\x01\n\x0fReasoningEffort\x12 \n\x1cREASONING_EFFORT_UNSPECIFIED\x10\x00\x12\x19\n\x15REASONING_EFFORT_NONE\x10\x01\x12\x18\n\x14REASONING_EFFORT_LOW\x10\x02\x12\x1b\n\x17REASONING_EFFORT_MEDIUM\x10\x03\x12\x19\n\x15REASONING_EFFORT_HIGH\x10\x04\x42I\n\x0f\x64\x65v.headrace.v1B\x0cRequestProtoP\x01Z&headrace.dev/go/headrace/v1;headracev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,40 +37,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.headrace.v1B\014RequestProtoP\001Z&headrace.dev/go/headrace/v1;headracev1'
   _globals['_FALLBACKCONFIG_MODELMAPPINGENTRY']._loaded_options = None
   _globals['_FALLBACKCONFIG_MODELMAPPINGENTRY']._serialized_options = b'8\001'
-  _globals['_RETRYSTRATEGY']._serialized_start=2366
-  _globals['_RETRYSTRATEGY']._serialized_end=2501
-  _globals['_MIDSTREAMFALLBACK']._serialized_start=2503
-  _globals['_MIDSTREAMFALLBACK']._serialized_end=2623
-  _globals['_DISCONNECTPOLICY']._serialized_start=2626
-  _globals['_DISCONNECTPOLICY']._serialized_end=2766
-  _globals['_TOOLCHOICEMODE']._serialized_start=2769
-  _globals['_TOOLCHOICEMODE']._serialized_end=2904
-  _globals['_REASONINGEFFORT']._serialized_start=2907
-  _globals['_REASONINGEFFORT']._serialized_end=3067
+  _globals['_RETRYSTRATEGY']._serialized_start=2456
+  _globals['_RETRYSTRATEGY']._serialized_end=2591
+  _globals['_MIDSTREAMFALLBACK']._serialized_start=2593
+  _globals['_MIDSTREAMFALLBACK']._serialized_end=2713
+  _globals['_DISCONNECTPOLICY']._serialized_start=2716
+  _globals['_DISCONNECTPOLICY']._serialized_end=2856
+  _globals['_TOOLCHOICEMODE']._serialized_start=2859
+  _globals['_TOOLCHOICEMODE']._serialized_end=2994
+  _globals['_REASONINGEFFORT']._serialized_start=2997
+  _globals['_REASONINGEFFORT']._serialized_end=3157
   _globals['_GENERATEREQUEST']._serialized_start=132
-  _globals['_GENERATEREQUEST']._serialized_end=994
-  _globals['_TOOL']._serialized_start=996
-  _globals['_TOOL']._serialized_end=1094
-  _globals['_TOOLCHOICE']._serialized_start=1096
-  _globals['_TOOLCHOICE']._serialized_end=1179
-  _globals['_RESPONSEFORMAT']._serialized_start=1182
-  _globals['_RESPONSEFORMAT']._serialized_end=1357
-  _globals['_TEXTFORMAT']._serialized_start=1359
-  _globals['_TEXTFORMAT']._serialized_end=1371
-  _globals['_JSONOBJECTFORMAT']._serialized_start=1373
-  _globals['_JSONOBJECTFORMAT']._serialized_end=1391
-  _globals['_JSONSCHEMAFORMAT']._serialized_start=1393
-  _globals['_JSONSCHEMAFORMAT']._serialized_end=1478
-  _globals['_REASONINGCONFIG']._serialized_start=1480
-  _globals['_REASONINGCONFIG']._serialized_end=1594
-  _globals['_REQUESTMETADATA']._serialized_start=1596
-  _globals['_REQUESTMETADATA']._serialized_end=1669
-  _globals['_RETRYCONFIG']._serialized_start=1672
-  _globals['_RETRYCONFIG']._serialized_end=1927
-  _globals['_FALLBACKCONFIG']._serialized_start=1930
-  _globals['_FALLBACKCONFIG']._serialized_end=2174
-  _globals['_FALLBACKCONFIG_MODELMAPPINGENTRY']._serialized_start=2111
-  _globals['_FALLBACKCONFIG_MODELMAPPINGENTRY']._serialized_end=2162
-  _globals['_TIMEOUTS']._serialized_start=2177
-  _globals['_TIMEOUTS']._serialized_end=2363
+  _globals['_GENERATEREQUEST']._serialized_end=1030
+  _globals['_TOOL']._serialized_start=1032
+  _globals['_TOOL']._serialized_end=1130
+  _globals['_TOOLCHOICE']._serialized_start=1132
+  _globals['_TOOLCHOICE']._serialized_end=1215
+  _globals['_RESPONSEFORMAT']._serialized_start=1218
+  _globals['_RESPONSEFORMAT']._serialized_end=1393
+  _globals['_TEXTFORMAT']._serialized_start=1395
+  _globals['_TEXTFORMAT']._serialized_end=1407
+  _globals['_JSONOBJECTFORMAT']._serialized_start=1409
+  _globals['_JSONOBJECTFORMAT']._serialized_end=1427
+  _globals['_JSONSCHEMAFORMAT']._serialized_start=1429
+  _globals['_JSONSCHEMAFORMAT']._serialized_end=1514
+  _globals['_REASONINGCONFIG']._serialized_start=1516
+  _globals['_REASONINGCONFIG']._serialized_end=1630
+  _globals['_REQUESTMETADATA']._serialized_start=1632
+  _globals['_REQUESTMETADATA']._serialized_end=1705
+  _globals['_RETRYCONFIG']._serialized_start=1708
+  _globals['_RETRYCONFIG']._serialized_end=1963
+  _globals['_FALLBACKCONFIG']._serialized_start=1966
+  _globals['_FALLBACKCONFIG']._serialized_end=2264
+  _globals['_FALLBACKCONFIG_MODELMAPPINGENTRY']._serialized_start=2201
+  _globals['_FALLBACKCONFIG_MODELMAPPINGENTRY']._serialized_end=2252
+  _globals['_TIMEOUTS']._serialized_start=2267
+  _globals['_TIMEOUTS']._serialized_end=2453
 # @@protoc_insertion_point(module_scope)

@@ -193,6 +193,7 @@ class GenerateRequest(_message.Message):
     QUIET_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     PROVIDER_OPTIONS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID; empty: the server makes one (UUIDv7). It is the idempotency key: the same id with the same
     content attaches to the running generation or replays the finished one; with other content it is
@@ -224,6 +225,10 @@ class GenerateRequest(_message.Message):
     """Sends no `transition` events."""
     timing: _builtins.bool
     """Gives each chunk its `timing`."""
+    priority: _builtins.int
+    """Place in the queue of a provider whose places are all taken: lower numbers go first, as with providers; equal ones in the
+    order in which they came; 0 to 1,000,000; not set: 100.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ChatMessage]:
         """The conversation: 1 to 5,000 messages (a setting of the server)."""
@@ -296,15 +301,18 @@ class GenerateRequest(_message.Message):
         quiet: _builtins.bool = ...,
         timing: _builtins.bool = ...,
         provider_options: _struct_pb2.Struct | None = ...,
+        priority: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "fallback", b"fallback", "max_tokens", b"max_tokens", "metadata", b"metadata", "parallel_tool_calls", b"parallel_tool_calls", "provider_options", b"provider_options", "reasoning", b"reasoning", "response_format", b"response_format", "retry", b"retry", "seed", b"seed", "temperature", b"temperature", "timeouts", b"timeouts", "tool_choice", b"tool_choice", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_priority", b"_priority", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "fallback", b"fallback", "max_tokens", b"max_tokens", "metadata", b"metadata", "parallel_tool_calls", b"parallel_tool_calls", "priority", b"priority", "provider_options", b"provider_options", "reasoning", b"reasoning", "response_format", b"response_format", "retry", b"retry", "seed", b"seed", "temperature", b"temperature", "timeouts", b"timeouts", "tool_choice", b"tool_choice", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "fallback", b"fallback", "max_tokens", b"max_tokens", "messages", b"messages", "metadata", b"metadata", "model", b"model", "on_disconnect", b"on_disconnect", "parallel_tool_calls", b"parallel_tool_calls", "provider", b"provider", "provider_options", b"provider_options", "quiet", b"quiet", "reasoning", b"reasoning", "request_id", b"request_id", "response_format", b"response_format", "retry", b"retry", "seed", b"seed", "stop_sequences", b"stop_sequences", "temperature", b"temperature", "timeouts", b"timeouts", "timing", b"timing", "tool_choice", b"tool_choice", "tools", b"tools", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_priority", b"_priority", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "fallback", b"fallback", "max_tokens", b"max_tokens", "messages", b"messages", "metadata", b"metadata", "model", b"model", "on_disconnect", b"on_disconnect", "parallel_tool_calls", b"parallel_tool_calls", "priority", b"priority", "provider", b"provider", "provider_options", b"provider_options", "quiet", b"quiet", "reasoning", b"reasoning", "request_id", b"request_id", "response_format", b"response_format", "retry", b"retry", "seed", b"seed", "stop_sequences", b"stop_sequences", "temperature", b"temperature", "timeouts", b"timeouts", "timing", b"timing", "tool_choice", b"tool_choice", "tools", b"tools", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
     _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
     _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
@@ -317,6 +325,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
@@ -641,10 +651,16 @@ class FallbackConfig(_message.Message):
     PROVIDERS_FIELD_NUMBER: _builtins.int
     MODEL_MAPPING_FIELD_NUMBER: _builtins.int
     MID_STREAM_FIELD_NUMBER: _builtins.int
+    ON_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    ON_CONTENT_FILTER_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """Whether another provider may stand in. Not set: true."""
     mid_stream: Global___MidStreamFallback.ValueType
     """What happens after the first delivered chunk. Not set: NEVER."""
+    on_context_length: _builtins.bool
+    """Also falls back when the prompt is too long for the model: for providers whose models take more."""
+    on_content_filter: _builtins.bool
+    """Also falls back when the prompt was refused by a filter."""
     @_builtins.property
     def providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the providers, in order, without repetition. Empty: the fallback_providers of the
@@ -664,10 +680,12 @@ class FallbackConfig(_message.Message):
         providers: _abc.Iterable[_builtins.str] | None = ...,
         model_mapping: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         mid_stream: Global___MidStreamFallback.ValueType = ...,
+        on_context_length: _builtins.bool = ...,
+        on_content_filter: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled", "mid_stream", b"mid_stream", "model_mapping", b"model_mapping", "providers", b"providers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled", "mid_stream", b"mid_stream", "model_mapping", b"model_mapping", "on_content_filter", b"on_content_filter", "on_context_length", b"on_context_length", "providers", b"providers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015

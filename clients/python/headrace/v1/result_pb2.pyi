@@ -153,6 +153,7 @@ class Attempt(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     REPLAY_SAFETY_FIELD_NUMBER: _builtins.int
+    PROVIDER_UPDATED_AT_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """Name of the provider."""
     model: _builtins.str
@@ -177,6 +178,10 @@ class Attempt(_message.Message):
     def duration(self) -> _duration_pb2.Duration:
         """From then to its end."""
 
+    @_builtins.property
+    def provider_updated_at(self) -> _timestamp_pb2.Timestamp:
+        """Which settings of the provider it was made with: `updated_at` of the Provider as it stood then."""
+
     def __init__(
         self,
         *,
@@ -188,10 +193,11 @@ class Attempt(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         duration: _duration_pb2.Duration | None = ...,
         replay_safety: _error_pb2.ReplaySafety.ValueType = ...,
+        provider_updated_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "error", b"error", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "error", b"error", "provider_updated_at", b"provider_updated_at", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "error", b"error", "model", b"model", "provider", b"provider", "replay_safety", b"replay_safety", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "error", b"error", "model", b"model", "provider", b"provider", "provider_updated_at", b"provider_updated_at", "replay_safety", b"replay_safety", "start_time", b"start_time", "state", b"state", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,6 +255,7 @@ class ProviderError(_message.Message):
     PARTIAL_FIELD_NUMBER: _builtins.int
     FIELD_VIOLATIONS_FIELD_NUMBER: _builtins.int
     PROVIDER_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_TEXT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id of the request."""
     message: _builtins.str
@@ -276,6 +283,10 @@ class ProviderError(_message.Message):
     """Whether the same request may succeed later. The gateway has used its own attempts already."""
     provider_request_id: _builtins.str
     """The provider's id of its answer, to quote to its support."""
+    provider_text: _builtins.str
+    """The provider's whole answer, cut at 64 KB, with keys redacted. Only in the attempts of the
+    record that GetRequest shows.
+    """
     @_builtins.property
     def rate_limit(self) -> _error_pb2.RateLimitInfo:
         """What is known of the limit that was hit."""
@@ -309,10 +320,11 @@ class ProviderError(_message.Message):
         partial: Global___GenerationResult | None = ...,
         field_violations: _abc.Iterable[Global___FieldViolation] | None = ...,
         provider_request_id: _builtins.str = ...,
+        provider_text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["partial", b"partial", "rate_limit", b"rate_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "code", b"code", "field_violations", b"field_violations", "http_status", b"http_status", "message", b"message", "partial", b"partial", "provider", b"provider", "provider_code", b"provider_code", "provider_request_id", b"provider_request_id", "provider_type", b"provider_type", "rate_limit", b"rate_limit", "request_id", b"request_id", "retryable", b"retryable", "subreason", b"subreason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "code", b"code", "field_violations", b"field_violations", "http_status", b"http_status", "message", b"message", "partial", b"partial", "provider", b"provider", "provider_code", b"provider_code", "provider_request_id", b"provider_request_id", "provider_text", b"provider_text", "provider_type", b"provider_type", "rate_limit", b"rate_limit", "request_id", b"request_id", "retryable", b"retryable", "subreason", b"subreason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,9 @@ class _UsageSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageSour
     USAGE_SOURCE_PARTIAL: _UsageSource.ValueType  # 2
     """The provider reported them, but the answer was cut short after that: they may be too low."""
     USAGE_SOURCE_ESTIMATED: _UsageSource.ValueType  # 3
-    """The provider reported none; they are estimated from the length of the texts."""
+    """The provider reported none, or less than what came, or what cannot be true (negative, falling, beyond all measure): they are
+    estimated, from the length of the texts where nothing better is known.
+    """
 
 class UsageSource(_UsageSource, metaclass=_UsageSourceEnumTypeWrapper):
     """Where token counts come from."""
@@ -42,7 +44,9 @@ USAGE_SOURCE_PROVIDER: UsageSource.ValueType  # 1
 USAGE_SOURCE_PARTIAL: UsageSource.ValueType  # 2
 """The provider reported them, but the answer was cut short after that: they may be too low."""
 USAGE_SOURCE_ESTIMATED: UsageSource.ValueType  # 3
-"""The provider reported none; they are estimated from the length of the texts."""
+"""The provider reported none, or less than what came, or what cannot be true (negative, falling, beyond all measure): they are
+estimated, from the length of the texts where nothing better is known.
+"""
 Global___UsageSource: _TypeAlias = UsageSource  # noqa: Y015
 
 @_typing.final
