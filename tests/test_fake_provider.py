@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_server.fake_provider import Break, FakeProvider, Fate, Step, load_script
-from headrace_server.fake_provider.script import cut, pieces
+from headrace_server.fake_provider.script import Large, cut, pieces
 
 CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "two words"}]}),
@@ -221,6 +221,29 @@ async def test_comments_go_on_when_the_answer_drips(http: aiohttp.ClientSession)
             got += await response.content.readany()
         response.close()
     assert text_of_events("chat", events_of(got)) == ""
+
+
+async def test_error_text_is_as_long_as_it_is_told_to_be(http: aiohttp.ClientSession) -> None:
+    path, body = CALLS["chat"]
+    error = {"error": {"message": "", "type": "requests", "param": None}}
+    async with FakeProvider([Step(status=429, body=error, large=Large(message=100_000))]) as provider:
+        async with http.post(provider.url + path, json=body) as response:
+            told = await response.json()
+        assert len(told["error"].pop("message")) == 100_000
+        assert told == {"error": {"type": "requests", "param": None}}
+
+
+async def test_answer_is_as_much_too_large_as_it_is_told_to_be(http: aiohttp.ClientSession) -> None:
+    path, body = streamed("chat")
+    async with FakeProvider([Step(text="one", large=Large(event=1_500_000, header=5_000)), Step(large=Large(gzip=2_500_000))]) as provider:
+        async with http.post(provider.url + path, json=body) as response:
+            assert response.headers["x-large"] == "x" * 5_000
+            first, rest = (await response.read()).split(b"\n\n", 1)
+        assert first == b"data: " + b"x" * 1_500_000
+        assert text_of_events("chat", events_of(rest)) == "one"
+        async with http.post(provider.url + path, json=body) as response:
+            assert (await response.read()).startswith(b"x" * 2_500_000)
+        assert provider.requests[1].sent < 20_000
 
 
 async def test_kept_connection_is_closed_unanswered_when_it_is_reused() -> None:

@@ -39,6 +39,7 @@ async def run_cookbook(folder: Path, program: str) -> list[str]:
     """What each block of commands prints, in order, against a service whose provider echoes."""
     async with FakeProvider([Step(pace_ms=60, times=0)]) as provider:
         local = {"dialect": "openai", "api_url": provider.api_url("openai"), "default_model": "fake-model", "priority": 0}
+        local |= {"rate_limit_rpd": 10_000}
         settings = Settings(listen="127.0.0.1:0", database=f"sqlite:///{folder}/headrace.db", providers={"local": local})
         async with running(settings) as app:
             outputs = []
@@ -57,6 +58,8 @@ def comparable(text: str) -> str:
     text = re.sub(r'"(trace_id|node|request_fingerprint)":\s*"[^"]*"', r'"\1": "…"', text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
     text = re.sub(r'"[\d.]+s"', "DURATION", text)
+    # How far a request that was just submitted has come.
+    text = re.sub(r'(8058",\s*"state": "REQUEST_STATE)_\w+', r"\1", text)
     text = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
     return re.sub(r"\s+", "", text)
 

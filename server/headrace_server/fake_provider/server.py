@@ -1,4 +1,4 @@
-"""The server: it takes the next step of the script, or answers by default, and keeps account of every call."""
+"""The server: it takes the next step of a provider's script, or answers by default, and keeps account of every call."""
 
 import asyncio
 import json
@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from headrace_server.fake_provider import dialects
 from headrace_server.fake_provider.http import CallerLeft, Connection, Request
-from headrace_server.fake_provider.script import Step, cut, pieces
+from headrace_server.fake_provider.script import Script, Step, cut, enlarged, pieces
+from headrace_server.fake_provider.tls import self_signed
 
 _REASONS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 
@@ -37,6 +38,8 @@ class Recorded:
     request: Request
     prompt: dialects.Prompt | None
     at: float
+    provider: str = ""
+    """Which provider of the script was asked; empty where they have no names."""
     fate: Fate = Fate.OPEN
     ended_at: float | None = None
     sent: int = 0
@@ -59,46 +62,87 @@ class Recorded:
         self.ended.set()
 
 
-class FakeProvider:
-    """The server, as an asynchronous context manager. Port 0 takes a free one; steps may be added to `script` at any time."""
+class _Playlist:
+    """The steps that one provider has still to play."""
 
-    def __init__(self, script: Iterable[Step] = (), *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        self.script: deque[Step] = deque(script)
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self.steps = deque(steps)
+        self._played = 0
+
+    def next(self) -> Step | None:
+        """The step for the next request; None: the default answer."""
+        if not self.steps:
+            return None
+        step = self.steps[0]
+        self._played += 1
+        if step.times and self._played >= step.times:
+            self.steps.popleft()
+            self._played = 0
+        return step
+
+
+class FakeProvider:
+    """The server, as an asynchronous context manager. Port 0 takes a free one; steps may be added to `script` at any time.
+
+    The providers of a `Script` each have a path prefix of their own, `/NAME`, and `script` stays empty.
+    """
+
+    def __init__(
+        self, script: Iterable[Step] | Script = (), *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._named = script.providers if isinstance(script, Script) else {}
+        self._playlists = {name: _Playlist(provider.calls) for name, provider in self._named.items()}
+        self._playlists[""] = _Playlist(() if isinstance(script, Script) else script)
+        self.script = self._playlists[""].steps
         self.requests: list[Recorded] = []
         self._address = (host, port)
         self._tls = tls
-        self._played = 0
         self._connections: dict[Connection, int] = {}
         self._opened = 0
         self._server: asyncio.Server | None = None
+        self._self_signed: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
         """Where it listens, such as http://127.0.0.1:40123."""
         assert self._server is not None, "it listens once it was entered"
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+        return _url("https" if self._tls else "http", self._server)
 
-    def api_url(self, dialect: str) -> str:
-        """The `api_url` of a provider that speaks this dialect."""
-        return self.url + "/v1" if dialect == "openai" else self.url
+    def api_url(self, dialect: str, provider: str = "") -> str:
+        """The `api_url` of a provider that speaks this dialect; `provider` is its name in the script."""
+        named = self._named.get(provider)
+        url = _url("https", self._self_signed) if named is not None and named.self_signed and self._self_signed else self.url
+        url = f"{url}/{provider}" if provider else url
+        return url + "/v1" if dialect == "openai" else url
+
+    def api_urls(self) -> dict[str, str]:
+        """The `api_url` of each provider of the script, by name."""
+        return {name: self.api_url(provider.dialect, name) for name, provider in self._named.items()}
+
+    def requests_of(self, provider: str) -> list[Recorded]:
+        """The calls of one provider of the script, in order."""
+        return [call for call in self.requests if call.provider == provider]
 
     async def __aenter__(self) -> Self:
         """Listen."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self._serve), *self._address, ssl=self._tls)
+        if any(provider.self_signed for provider in self._named.values()):
+            self._self_signed = await loop.create_server(lambda: Connection(self._serve), self._address[0], 0, ssl=self_signed())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Stop listening and drop every connection."""
-        assert self._server is not None
-        self._server.close()
+        servers = [server for server in (self._server, self._self_signed) if server is not None]
+        for server in servers:
+            server.close()
         tasks = [connection.task for connection in self._connections]
         for connection in list(self._connections):
             connection.transport.abort()
             connection.task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._server.wait_closed()
+        for server in servers:
+            await server.wait_closed()
 
     def stats(self) -> dict[str, Any]:
         """What was asked, and how each call ended."""
@@ -106,6 +150,7 @@ class FakeProvider:
         calls = [
             {
                 "number": call.number,
+                **({"provider": call.provider} if self._named else {}),
                 "connection": call.connection,
                 "path": call.request.path,
                 "model": call.prompt.model if call.prompt else "",
@@ -115,7 +160,10 @@ class FakeProvider:
             }
             for call in self.requests[-1000:]
         ]
-        return {"requests": len(self.requests), "connections": self._opened, "open": len(self._connections), "fates": fates, "calls": calls}
+        told = {"requests": len(self.requests), "connections": self._opened, "open": len(self._connections), "fates": fates}
+        if self._named:
+            told["providers"] = {name: len(self.requests_of(name)) for name in self._named}
+        return {**told, "calls": calls}
 
     # ------------------------------------------------------------ one connection
 
@@ -143,10 +191,13 @@ class FakeProvider:
 
     async def _answer_post(self, connection: Connection, number: int, request: Request) -> bool:
         """Answer one call; whether the connection goes on."""
-        prompt = dialects.read(request.path, request.body)
-        call = Recorded(len(self.requests), number, request, prompt, time.monotonic())
+        prefix = request.path.split("/", 2)[1] if self._named else ""
+        provider = prefix if prefix in self._named else ""
+        # Where providers have names, nobody answers outside of their prefixes.
+        prompt = dialects.read(request.path, request.body) if provider or not self._named else None
+        call = Recorded(len(self.requests), number, request, prompt, time.monotonic(), provider)
         self.requests.append(call)
-        step = self._next_step()
+        step = self._playlists[provider].next()
         try:
             ended, goes_on = await self._play(connection, call, step)
         except (CallerLeft, asyncio.CancelledError):
@@ -158,19 +209,12 @@ class FakeProvider:
             return False
         return goes_on
 
-    def _next_step(self) -> Step | None:
-        if not self.script:
-            return None
-        step = self.script[0]
-        self._played += 1
-        if step.times and self._played >= step.times:
-            self.script.popleft()
-            self._played = 0
-        return step
-
     async def _play(self, connection: Connection, call: Recorded, step: Step | None) -> tuple[Fate, bool]:
         """Send one answer: how it ended, and whether the connection goes on."""
         parts, headers, status = _answer(call, step)
+        if step is not None:
+            parts, more = enlarged(parts, step.large)
+            headers |= more
         step = step or Step(pace_ms=dialects.pace_of(call.prompt) if call.prompt else 0)
         await connection.pause(step.delay_ms)
         fault = step.fault
@@ -196,6 +240,7 @@ class FakeProvider:
         elif fault.kind == "drip":
             while True:
                 await connection.send(_framed(fault.drip.encode(), framing))
+                call.sent += len(fault.drip.encode())
                 await connection.pause(fault.every_ms)
         return Fate.BROKEN_OFF, False
 
@@ -228,6 +273,11 @@ def _answer(call: Recorded, step: Step | None) -> tuple[list[bytes], dict[str, s
     if prompt.stream:
         return form.events(prompt, reply), {"content-type": "text/event-stream" if prompt.sse else "application/json"}, status
     return [json.dumps(form.whole(prompt, reply)).encode()], {"content-type": "application/json"}, status
+
+
+def _url(scheme: str, server: asyncio.Server) -> str:
+    host, port = server.sockets[0].getsockname()[:2]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _head(status: int, headers: dict[str, str]) -> bytes:
