@@ -1,17 +1,21 @@
-"""What must hold after any run of engines, whatever happened in it."""
+"""What must hold in any run of engines, whatever happens in it: whenever all is done that an instant asks for, and at the end."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
-from engine.witness import Told, Witness
-from headrace_server.domain.errors import ErrorCode, Subreason
+from engine.canary import WitnessedTrace
+from engine.witness import Told, Witness, WitnessedCall
+from headrace_server.domain.errors import ErrorCode, Fault, Subreason
 from headrace_server.domain.events import Completed, Discontinuity, Failed, StreamChunk, TextDelta
 from headrace_server.domain.lifecycle import TERMINAL, State, Transition
+from headrace_server.domain.limits import LimitType
 from headrace_server.domain.message import TextPart
-from headrace_server.domain.ports import Settlement
+from headrace_server.domain.ports import Reservation, Settlement
 from headrace_server.domain.result import GenerationResult
-from headrace_server.run import retry_policy
+from headrace_server.engine import EngineSettings
+from headrace_server.generation import Generation
+from headrace_server.policies import retry_policy
 from headrace_server.store.counters import settlement_of
 from headrace_server.store.memory import MemoryStore
 
@@ -21,15 +25,42 @@ ABORT = 0.1
 """Seconds within which a call is being closed once its generation is stopped."""
 
 
-def violations(witness: Witness, store: MemoryStore) -> Iterator[str]:
+def at_rest(witness: Witness, store: MemoryStore, writing: Collection[str]) -> Iterator[str]:
+    """Everything that is not as it must be before time passes. `writing`: requests of which a write is under way."""
+    held = _by_request(each.reservation for each in store._counters.held.values())
+    wanted = _by_request(
+        told.run.ledger.reservation
+        for told in witness.told.values()
+        if told.run is not None and told.ended is None and told.run.ledger.reservation is not None
+    )
+    others = {*writing, *witness.swept, *witness.swept_held, *(request_id for _, request_id in witness.lost_writes)}
+    for request_id in (held.keys() | wanted.keys()) - others:
+        if held.get(request_id) != wanted.get(request_id):
+            yield f"{request_id}: {held.get(request_id)} is held, its run knows of {wanted.get(request_id)}"
+    for told in witness.told.values():
+        taking = told.generation._taking
+        witness.sights["waited for readers"] += taking is not None and not taking.done()
+        if taking is not None and not taking.done() and not told.generation.is_ahead and told.ended is None:
+            yield f"{told.node} {told.request_id}: it waits for readers who have taken all"
+
+
+def _by_request(reservations: Iterable[Reservation]) -> dict[str, list[Reservation]]:
+    found: dict[str, list[Reservation]] = {}
+    for reservation in reservations:
+        found.setdefault(reservation.request_id, []).append(reservation)
+    return found
+
+
+def violations(witness: Witness, store: MemoryStore, traces: Iterable[WitnessedTrace]) -> Iterator[str]:
     """Everything that is not as it must be once all is quiet, before another node tidies up."""
     yield from witness.wrong
     for told in witness.told.values():
         yield from (f"{told.node} {told.request_id}: {wrong}" for wrong in _of_generation(told, witness, store))
     yield from _of_rows(witness, store)
     yield from _of_calls(witness)
+    yield from _of_verdicts(witness)
     yield from _of_limits(witness, store)
-    yield from (f"{trace.request_id}: its trace was ended like this: {trace.ends}" for trace in witness.traces if len(trace.ends) != 1)
+    yield from (f"{trace.request_id}: its trace was ended like this: {trace.ends}" for trace in traces if len(trace.ends) != 1)
 
 
 def after_recovery(store: MemoryStore) -> Iterator[str]:
@@ -109,7 +140,7 @@ def _of_time(told: Told, witness: Witness) -> Iterator[str]:
     due = told.began + (told.generation.request.timeouts.total or 600_000) / 1000
     if told.stopped is not None:
         due = min(due, told.stopped)
-        calls = [call for call in witness.calls if call.opened and call.traceparent[:35] == told.generation.traceparent[:35]]
+        calls = [call for call in witness.calls if call.opened and call.generation is told.generation]
         if any(call.closing is not None and call.closing > told.stopped + ABORT for call in calls):
             yield "its call was closed too late after it was stopped"
     if told.ended > due + SLACK:
@@ -142,7 +173,7 @@ def _of_rows(witness: Witness, store: MemoryStore) -> Iterator[str]:
 
 def _of_calls(witness: Witness) -> Iterator[str]:
     made: Counter[tuple[str, str]] = Counter()
-    runs: dict[str, str] = {}
+    runs: dict[str, Generation] = {}
     for number, call in enumerate(witness.calls, 1):
         request_id, name = call.request.request_id, call.provider.provider
         made[request_id, name] += 1
@@ -150,9 +181,37 @@ def _of_calls(witness: Witness) -> Iterator[str]:
             yield f"{request_id}: call {number} was not closed"
         if made[request_id, name] > retry_policy(call.request, call.provider).max_attempts:
             yield f"{request_id}: call {number} is one more than {name} may be called"
-        trace_id = call.traceparent.split("-")[1]
-        if runs.setdefault(request_id, trace_id) != trace_id:
+        if runs.setdefault(request_id, call.generation) is not call.generation:
             yield f"{request_id}: call {number} was made by a second run of the same request"
+
+
+def _of_verdicts(witness: Witness) -> Iterator[str]:
+    """The circuit was told what the provider did in each call, and silence was the provider's own."""
+    for number, call in enumerate(witness.calls, 1):
+        who = f"{call.request.request_id}: call {number}"
+        if call.leave is None:
+            continue  # said when it went out
+        if call.leave not in witness.verdicts:
+            yield f"{who} has ended, and its circuit waits for a verdict"
+            continue
+        verdict, was_stopped = witness.verdicts[call.leave], witness.told[call.generation].stopped is not None
+        if call.complete and call.fault is None and verdict is not None:
+            yield f"{who} was answered in full, its circuit was told {verdict}"
+        if call.fault is not None and verdict is not call.fault and not was_stopped:
+            yield f"{who} failed with {call.fault}, its circuit was told {verdict}"
+        if call.fault is None and verdict is not None:
+            yield from (f"{who}: {wrong}" for wrong in _of_silence(call, verdict))
+
+
+def _of_silence(call: WitnessedCall, verdict: Fault) -> Iterator[str]:
+    wanted, ours = call.request.timeouts, call.provider.timeout_ms
+    allowed, silence = {
+        Subreason.TTFT: (wanted.first_token or ours, call.silence_of_content),
+        Subreason.STREAM_IDLE: (wanted.idle or ours, call.silence),
+        Subreason.PROGRESS: (wanted.progress or EngineSettings().progress_timeout, call.silence_of_content),
+    }.get(Subreason(verdict.subreason), (0, 0.0))
+    if verdict.code is not ErrorCode.TIMEOUT or silence * 1000 < allowed - 1:
+        yield f"the provider was silent for {silence:.3f} s, and its circuit was told {verdict}"
 
 
 def _of_limits(witness: Witness, store: MemoryStore) -> Iterator[str]:
@@ -165,15 +224,32 @@ def _of_limits(witness: Witness, store: MemoryStore) -> Iterator[str]:
     requests: Counter[tuple[str, str]] = Counter()
     for held, settlement in witness.settled:
         reservation, row = held.reservation, store._logs[held.reservation.request_id]
-        requests[reservation.provider, reservation.model] += settlement.requests
+        if LimitType.REQUESTS_PER_DAY in held.limit_types:
+            requests[reservation.provider, reservation.model] += settlement.requests
+        yield from _of_what_is_left(settlement, witness)
         told, recorded = _used(settlement), _used(settlement_of(held, row))
         # What was given back was for an attempt that never was, and whose number may be another's by now.
         if row.state in TERMINAL and settlement.requests and told != recorded:
             yield f"{row.request_id}: attempt {reservation.attempt} was settled with {told} requests and tokens, its row says {recorded}"
     for window in store._counters.windows.values():
         # Days do not end during a run; minutes do.
-        if window.limit_type == "requests_per_day" and window.current_usage != requests[window.provider, window.model]:
-            yield f"{window.provider}: {window.current_usage} requests counted, {requests[window.provider, window.model]} settled"
+        counted = window.current_usage - window.lowered
+        if window.limit_type is LimitType.REQUESTS_PER_DAY and counted != requests[window.provider, window.model]:
+            yield f"{window.provider}: {counted} requests counted, {requests[window.provider, window.model]} settled"
+
+
+def _of_what_is_left(settlement: Settlement, witness: Witness) -> Iterator[str]:
+    """What the provider said in that very call, and nothing else."""
+    reserved = settlement.reservation
+    key = (reserved.request_id, reserved.attempt, reserved.provider)
+    call = next((call for call in witness.calls if (call.request.request_id, call.attempt, call.provider.provider) == key), None)
+    said: dict[LimitType, int] = {}
+    if call is not None and call.opened:
+        said |= call.left
+    if call is not None and call.fault is not None and call.fault.left:
+        said = dict(call.fault.left)
+    if not settlement.left.items() <= said.items():
+        yield f"{reserved.request_id}: attempt {reserved.attempt} was settled with {settlement.left}, the provider said {said}"
 
 
 def _used(settlement: Settlement) -> tuple[int, int]:

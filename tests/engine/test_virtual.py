@@ -107,3 +107,20 @@ def test_what_is_left_is_told_when_tasks_run_on_and_exceptions_are_not_fetched()
     loop.run(task)
     assert not list(loop.leftovers())[2:]
     loop.close()
+
+
+def test_one_may_look_after_every_step_and_before_time_passes():
+    loop, steps, rests = VirtualLoop(1), [], []
+    loop.after_step = lambda: steps.append(loop.time())
+    loop.at_rest = lambda: rests.append(loop.time())
+
+    async def sleep_twice() -> None:
+        await asyncio.sleep(1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(2)
+
+    loop.run(sleep_twice())
+    loop.close()
+    assert rests == [0, 1]
+    assert len(steps) > 4
+    assert steps == sorted(steps)

@@ -6,7 +6,7 @@ Hours pass in milliseconds, and any interleaving can be had again from its seed.
 import asyncio
 import heapq
 import itertools
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from random import Random
 from typing import Any, TypeVar
 
@@ -35,6 +35,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._futures: list[asyncio.Future[Any]] = []
         self.errors: list[str] = []
         """What asyncio would have logged: exceptions in callbacks, and the like."""
+        self.after_step: Callable[[], None] = lambda: None
+        """Called after every callback."""
+        self.at_rest: Callable[[], None] = lambda: None
+        """Called whenever nothing is left to be done at this instant, before time passes."""
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run to the end of `main`. Raises Deadlock."""
@@ -73,11 +77,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         while not self._ready:
             if not self._scheduled:
                 raise Deadlock("everything waits, and nothing will ever happen")
+            self.at_rest()
             self._time = max(self._time, self._scheduled[0]._when)
             self._take_due_timers()
         handle = self._next()
         if not handle.cancelled():
             handle._run()
+            self.after_step()
 
     def _take_due_timers(self) -> None:
         while self._scheduled and (self._scheduled[0]._when <= self._time or self._scheduled[0].cancelled()):

@@ -2,28 +2,31 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 
-from engine.invariants import after_recovery, violations
+from engine.breaker import WitnessedHealth
+from engine.canary import Ears, WitnessedTelemetry, leaks
+from engine.invariants import after_recovery, at_rest, violations
+from engine.places import WitnessedQueues
+from engine.tally import WitnessedCounters
+from engine.upstream import WildUpstream
 from engine.virtual import VirtualLoop
-from engine.witness import Witness, WitnessedCall, WitnessedCounters, WitnessedTelemetry
+from engine.witness import Witness
 from headrace_server.catalog import Catalog
-from headrace_server.domain.errors import ErrorCode, Fault, HeadraceError, ProviderFault, ReplaySafety, StoreUnavailable, Violation
-from headrace_server.domain.events import GenerationEvent, TextDelta
-from headrace_server.domain.lifecycle import TERMINAL, State
+from headrace_server.domain.errors import HeadraceError, StoreUnavailable
+from headrace_server.domain.events import GenerationEvent
 from headrace_server.domain.limits import LimitType, Refused
 from headrace_server.domain.ports import Reservation, Settlement
 from headrace_server.domain.provider import Provider
 from headrace_server.domain.record import LogRow, MetricsRow
-from headrace_server.domain.request import GenerateRequest
 from headrace_server.domain.result import GenerationResult
-from headrace_server.domain.usage import Usage, UsageSource
 from headrace_server.engine import Engine, EngineSettings
 from headrace_server.generation import Generation
 from headrace_server.keeper import without_gaps
-from headrace_server.providers.scripted import Script, Step
 from headrace_server.replay import salvage
 from headrace_server.rpc.codec_event import StoredEvents
 from headrace_server.store.memory import MemoryStore
@@ -31,8 +34,6 @@ from support.engine import START, PlainCipher
 
 T = TypeVar("T")
 
-INSTANTS = (0.0, 0.0, 0.001, 0.001, 0.002, 0.01, 0.05, 0.2, 1.0, 1.0, 2.0, 5.0, 30.0)
-"""Seconds. Few values, so that things that have nothing to do with one another often happen at the same instant."""
 LONGEST = 4_000.0
 """Seconds after which everything must have ended: longer than the longest deadline and all that may come before it."""
 
@@ -43,48 +44,95 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.loop = VirtualLoop(seed)
-        self.witness = Witness()
+        self.loop.after_step, self.loop.at_rest = self._after_step, self._at_rest
+        self.witness = Witness(self.loop)
+        self.telemetry = WitnessedTelemetry(self.witness)
         self.skew = 0
         """Milliseconds by which the wall clock is off."""
         self.shared = MemoryStore(node="shared", clock=self.clock)
-        self.shared._counters = WitnessedCounters(self.witness)
+        self.counters = self.shared._counters = WitnessedCounters(self.witness)
         self.stores: list[NodeStore] = []
         self.engines: list[Engine] = []
+        self.catalogs: list[Catalog] = []
+        self.upstreams: list[WildUpstream] = []
+        self._healths: list[WitnessedHealth] = []
+        self._queues: list[WitnessedQueues] = []
 
     def clock(self) -> int:
         return START + self.skew + round(self.loop.time() * 1000)
 
+    def set_clock(self, skew: int) -> None:
+        """Set the wall clock off by so many milliseconds."""
+        self.skew, self.counters.clock_is_sound = skew, False
+
     def add_node(self, providers: Sequence[Provider], *, trouble: float) -> Engine:
         """A process with an engine of its own. `trouble`: how often a call of its providers goes wrong."""
-        store = NodeStore(self.shared, f"node-{len(self.engines) + 1}", self.witness, self.random)
+        node = f"node-{len(self.engines) + 1}"
+        store = NodeStore(self.shared, node, self.witness, self.random)
+        health = WitnessedHealth(self.witness, node, self.clock)
+        queues = WitnessedQueues(self.witness, node, health)
+        catalog = Catalog(self.shared, PlainCipher(), from_file=providers, health_rank=health.rank)
+        upstream = WildUpstream(self.shared, self.witness, self.random, queues, node=node, clock=self.clock, trouble=trouble)
         engine = Engine(
             journal=store,
-            upstream=WildUpstream(self.shared, self.witness, self.random, trouble),
-            routes=Catalog(self.shared, PlainCipher(), from_file=providers),
+            upstream=upstream,
+            routes=catalog,
             codec=StoredEvents(),
-            telemetry=WitnessedTelemetry(self.witness),
-            node=store.node,
+            telemetry=self.telemetry,
+            node=node,
             clock=self.clock,
             settings=EngineSettings(memory_per_generation=self.random.choice((400, 1024 * 1024))),
             random=self.random.random,
+            health=health,
         )
+        engine.queues, engine._world = queues, replace(engine._world, queues=queues)
         self.stores.append(store)
         self.engines.append(engine)
+        self.catalogs.append(catalog)
+        self.upstreams.append(upstream)
+        self._healths.append(health)
+        self._queues.append(queues)
+        for each in providers:
+            self._note_places(each)
         return engine
+
+    def set_provider(self, i: int, changed: Provider) -> None:
+        """A change of a provider's settings has reached node `i`."""
+        self._note_places(changed)
+        self.catalogs[i]._providers[changed.provider] = changed
+
+    def _note_places(self, each: Provider) -> None:
+        most = self.witness.most_places
+        most[each.provider] = max(most[each.provider], each.config.max_concurrent_requests or 0)
 
     def run(self, play: Coroutine[Any, Any, None]) -> list[str]:
         """Play to the end, wait until all is quiet, and return what was not as it must be."""
         try:
-            self.loop.run(self.shared.open())
-            self.loop.run(play)
-            self.loop.run(self._wait_until_quiet())
-            wrong = [*self.loop.leftovers(), *violations(self.witness, self.shared)]
-            self.loop.run(self.sweep())
-            return [*wrong, *after_recovery(self.shared)]
+            with Ears(self.witness):
+                self.loop.run(self.shared.open())
+                self.loop.run(play)
+                self.loop.run(self._wait_until_quiet())
+                for queues in self._queues:
+                    queues.look_at_the_end()
+                wrong = [*self.loop.leftovers(), *violations(self.witness, self.shared, self.telemetry.traces)]
+                self.loop.run(self.sweep())
+                wrong += [*after_recovery(self.shared), *leaks(self.witness, self.shared)]
+                return wrong
         except Exception as error:  # noqa: BLE001 - the run is over, and its seed tells how it came about
             return [f"it broke off: {error!r}", *self.witness.wrong]
         finally:
             self.loop.close()
+
+    def _after_step(self) -> None:
+        for queues in self._queues:
+            queues.look()
+
+    def _at_rest(self) -> None:
+        for health in self._healths:
+            health.look()
+        writing = {request_id for store in self.stores for request_id, count in store.writing.items() if count}
+        for wrong in at_rest(self.witness, self.shared, writing):
+            self.witness.blame(wrong)
 
     async def _wait_until_quiet(self) -> None:
         if running := [told.generation.task for told in self.witness.told.values() if told.generation.task is not None]:
@@ -97,7 +145,7 @@ class World:
         """Read as a servicer does, and leave when patience is at its end."""
         woken = asyncio.Event()
         reader = generation.attach(0, woken.set)
-        pace = self.random.choice((0.0, 0.0, 0.01, 1.0))
+        pace = self.random.choice((0.0, 0.0, 0.0, 0.01, 1.0, 5.0))
         got: list[GenerationEvent] = []
         with contextlib.suppress(TimeoutError, HeadraceError):
             async with asyncio.timeout(patience):
@@ -111,11 +159,12 @@ class World:
                         await woken.wait()
         told = self.witness.told[generation].events
         if got != (told if reader.at_end else told[: len(got)]):
-            self.witness.wrong.append(f"{generation.request_id}: a reader got {got}, told was {told}")
+            self.witness.blame(f"{generation.request_id}: a reader got {got}, told was {told}")
         reader.close()
 
     async def sweep(self) -> None:
         """Another node takes all these for dead and ends their rows."""
+        self.witness.swept_held |= {held.reservation.request_id for held in self.shared._counters.held.values()}
         ended = await self.shared.recover("sweeper", self.clock(), _salvage)
         self.witness.swept |= {row.request_id for row in ended}
         self.witness.committed(self.shared._logs)
@@ -145,6 +194,8 @@ class NodeStore:
         """Longest time that a transaction takes, in seconds."""
         self._failing = random.choice((0.0, 0.0, 0.05, 0.2))
         """How often one fails."""
+        self.writing: Counter[str] = Counter()
+        """How many writes are under way, by request."""
         self._waiting: list[tuple[str, str, Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -190,6 +241,7 @@ class NodeStore:
         """Carried out in order, also if nobody waits for it any more."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((kind, request_id, operation, answer))
+        self.writing[request_id] += 1
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name=f"writer of {self.node}")
         return answer
@@ -198,6 +250,8 @@ class NodeStore:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             await asyncio.sleep(self._slowness * self._random.random())
+            for _, request_id, _, _ in batch:
+                self.writing[request_id] -= 1
             try:
                 self._fail()
             except StoreUnavailable as error:
@@ -217,78 +271,3 @@ class NodeStore:
     def _fail(self) -> None:
         if self.is_down or self._random.random() < self._failing:
             raise StoreUnavailable("the store is out of reach")
-
-
-# ---------------------------------------------------------------- the providers
-
-
-class WildUpstream:
-    """Providers that answer, refuse, cut, stall or break, as the dice fall. Implements `ports.Upstream`."""
-
-    def __init__(self, shared: MemoryStore, witness: Witness, random: Random, trouble: float) -> None:
-        self._shared = shared
-        self._witness = witness
-        self._random = random
-        self._trouble = trouble
-
-    def check(self, request: GenerateRequest, provider: Provider) -> Sequence[Violation]:
-        return ()
-
-    async def call(
-        self, request: GenerateRequest, provider: Provider, model: str, *, traceparent: str, connect_timeout: float
-    ) -> WitnessedCall:
-        number = len(self._witness.calls) + 1
-        script = self._script(number, whole=not request.stream)
-        call = WitnessedCall(request, provider, model, traceparent, connect_timeout, script, whole=script.whole)
-        call.pause = self._random.choice((0.0, 0.0, 0.001, 0.05))
-        self._witness.calls.append(call)
-        self._witness.say(f"call {number} of {provider.provider} for {request.request_id[-4:]}")
-        self._look_for_the_intent(call)
-        await asyncio.sleep(script.delay)
-        if script.refused is not None:
-            raise ProviderFault(script.refused)
-        if self._random.random() < 0.05 * self._trouble:
-            self._witness.bugs.add(request.request_id)
-            raise RuntimeError("a bug")
-        call.opened = True
-        return call
-
-    def _look_for_the_intent(self, call: WitnessedCall) -> None:
-        request_id = call.request.request_id
-        number = sum(other.request.request_id == request_id for other in self._witness.calls)
-        row = self._shared._logs.get(request_id)
-        if row is None or row.state in TERMINAL or len(row.attempts) < number or row.attempts[-1].state is not State.REQUESTING:
-            stands = "there is no row" if row is None else f"the row is {row.state} with {len(row.attempts)} attempts"
-            self._witness.wrong.append(f"{request_id}: its call {number} went out without an intent on record: {stands}")
-
-    def _script(self, number: int, *, whole: bool) -> Script:
-        """What call `number` does. Each piece of text names the call that it is from."""
-        random = self._random
-        delay = random.choice(INSTANTS)
-        goes_wrong = random.random() < self._trouble
-        if goes_wrong and random.random() < 0.5:
-            return Script(refused=_some_fault(random), delay=delay)
-        steps: list[Step] = []
-        for i in range(random.randint(0, 6)):
-            pause: tuple[Step, ...] = random.choice(((), (random.choice(INSTANTS),), ([],)))
-            steps += [*pause, [TextDelta(f"<{number}.{i}>")]]
-        if goes_wrong:
-            stall = 100_000.0
-            steps.insert(random.randint(0, len(steps)), random.choice((_some_fault(random), _some_fault(random), stall)))
-        usage = Usage(input_tokens=3, output_tokens=number, total_tokens=3 + number, source=UsageSource.PROVIDER)
-        return Script(steps=steps, delay=delay, whole=whole, usage=random.choice((usage, usage, None)))
-
-
-def _some_fault(random: Random) -> Fault:
-    """What a provider may fail with."""
-    named = random.choice((None, None, 1, 1_000, 20_000, 120_000))
-    return random.choice(
-        (
-            Fault(code=ErrorCode.SERVER_ERROR, message="500", retryable=True, http_status=500),
-            Fault(code=ErrorCode.RATE_LIMIT_EXCEEDED, message="429", retryable=True, http_status=429, retry_after=named),
-            Fault(code=ErrorCode.NETWORK_ERROR, message="refused", retryable=True, replay_safety=ReplaySafety.NOT_SENT),
-            Fault(code=ErrorCode.NETWORK_ERROR, message="cut", retryable=True),
-            Fault(code=ErrorCode.AUTHENTICATION_ERROR, message="401", http_status=401),
-            Fault(code=ErrorCode.INVALID_REQUEST, message="400", fallback=False, http_status=400),
-        )
-    )
