@@ -54,6 +54,8 @@ class Engine:
     ) -> None:
         self.draining = asyncio.Event()
         """Set once no new work is taken."""
+        self.told_of_draining: set[Callable[[], None]] = set()
+        """Called at that moment."""
         self.health = health or Health(loop_ticks, clock)
         """How the providers are doing."""
         self.queues = Queues(lambda provider: self.health.totals(provider).mean_duration)
@@ -200,15 +202,20 @@ class Engine:
 
     async def drain(self, seconds: float) -> None:
         """Take no new work, let what runs go on for so long, then end the rest as interrupted. Returns when all is on record."""
-        self.draining.set()
+        self._say_draining()
         if tasks := [g.task for g in self._generations.values() if g.task is not None and not g.task.done()]:
             await asyncio.wait(tasks, timeout=seconds)
             self.interrupt()
             await asyncio.wait(tasks)
 
+    def _say_draining(self) -> None:
+        self.draining.set()
+        for tell in list(self.told_of_draining):
+            tell()
+
     def interrupt(self) -> None:
         """End everything that still runs, now."""
-        self.draining.set()
+        self._say_draining()
         for generation in self._generations.values():
             generation.stop(refusals.interrupted())
 

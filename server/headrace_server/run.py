@@ -122,12 +122,16 @@ class Run:
     async def _end(self, fault: Fault | None) -> None:
         """Write the end down, then tell it."""
         settlement = self._end_attempt(fault) if self.ledger.attempt_is_open else self.ledger.release()
+        last_words: list[GenerationEvent] = []
         if fault is None and self.generation.chunk_count > self.counts_from:
             index, attempt = self.generation.chunk_count, self.context.attempt
-            self._publish([StreamChunk(index=index, delta=None, attempt=attempt, finish_reason=self.answer.finish_reason, merged=0)])
+            last_words = [StreamChunk(index=index, delta=None, attempt=attempt, finish_reason=self.answer.finish_reason, merged=0)]
         if self.keeper is not None:
+            # What is kept has been told: a keeper counts the events of the history.
+            self._publish(last_words)
+            last_words = []
             self.keeper.flush()
-        last_words: list[GenerationEvent] = [*(self.held_back or ())]
+        last_words = [*(self.held_back or ()), *last_words]
         self.held_back = []
         self._step(self._last_event(fault), reason="" if fault is None else fault.message)
         result = self.ledger.result(self.context, self.answer, fault)

@@ -1,16 +1,28 @@
 """Ids, and what makes two requests the same."""
 
 import hashlib
-import secrets
+import os
 
 from headrace_server.domain.request import DisconnectPolicy, GenerateRequest, MidStreamFallback, ReasoningConfig, TextFormat
 from headrace_server.domain.retry import RetryStrategy
 
+_POOL = 4_096
+_pool = b""
+
+
+def _random_bytes(count: int) -> bytes:
+    """Of the system's randomness, fetched in advance: each call of the system gives the interpreter to another thread."""
+    global _pool
+    if len(_pool) < count:
+        _pool = os.urandom(_POOL)
+    taken, _pool = _pool[:count], _pool[count:]
+    return taken
+
 
 def new_id(now: int) -> str:
     """A UUIDv7 (RFC 9562) of a time in milliseconds: it begins with the time, so that ids sort by age."""
-    random = secrets.randbits(74)
-    value = (now & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | random >> 62 << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    random = int.from_bytes(_random_bytes(10))
+    value = (now & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (random >> 62 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 

@@ -175,12 +175,11 @@ class _Session:
     async def run(self, requests: AsyncIterator[pb.StreamGenerateRequest]) -> None:
         """Until the caller has half-closed and everything in flight has ended."""
         commands = asyncio.create_task(self._take_commands(requests))
-        draining = asyncio.create_task(self._engine.draining.wait())
-        for task in (commands, draining):
-            task.add_done_callback(lambda _: self._wakened.set())
+        commands.add_done_callback(lambda _: self._wakened.set())
+        self._engine.told_of_draining.add(self._wakened.set)
         with Writer(self._context, pb.StreamGenerateResponse, self._settings.patience) as writer:
             try:
-                while not ((commands.done() or draining.done()) and not self._readers and not self._own_events):
+                while not ((commands.done() or self._engine.draining.is_set()) and not self._readers and not self._own_events):
                     await self._wakened.wait()
                     self._wakened.clear()
                     if events := await self._collect():
@@ -191,10 +190,10 @@ class _Session:
                 why = writer.stalled or _why_gone(self._context)
                 for reader in self._readers.values():
                     reader.close(why)
-                for task in (commands, draining):
-                    task.cancel()
+                self._engine.told_of_draining.discard(self._wakened.set)
+                commands.cancel()
                 with suppress(asyncio.CancelledError):
-                    await asyncio.wait([commands, draining])
+                    await asyncio.wait([commands])
         await self._end(cut=not commands.done() or commands.cancelled())
 
     async def _end(self, *, cut: bool) -> None:
