@@ -1,0 +1,18 @@
+//! Streams one answer from a Headrace that listens on localhost:50051, or where the first argument says.
+
+use std::io::{Write, stdout};
+
+use headrace::{Client, Error};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let target = std::env::args().nth(1).unwrap_or("localhost:50051".into());
+    let client = Client::connect(format!("http://{target}")).await?;
+    let mut text = client.stream("What does a river do?").text();
+    while let Some(piece) = text.next().await {
+        print!("{}", piece?);
+        let _ = stdout().flush();
+    }
+    println!();
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! A client of Headrace. It streams answers, runs many generations over one stream, resumes them after a lost connection, and gives every
+//! error a type. All else is in the generated stubs and messages, [`v1`].
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), headrace::Error> {
+//! let client = headrace::Client::connect("http://localhost:50051").await?;
+//! let mut text = client.stream("What does a river do?").text();
+//! while let Some(piece) = text.next().await {
+//!     print!("{}", piece?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod error;
+mod generation;
+mod session;
+
+pub use client::{Client, Token, Transport};
+pub use error::Error;
+pub use generation::{Generation, Text};
+pub use session::Session;
+
+/// The generated messages and stubs.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    include!("gen/headrace.v1.rs");
+}
