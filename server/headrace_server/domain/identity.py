@@ -1,7 +1,7 @@
 """Ids, and what makes two requests the same."""
 
 import hashlib
-import os
+import secrets
 
 from headrace_server.domain.request import DisconnectPolicy, GenerateRequest, MidStreamFallback, ReasoningConfig, TextFormat
 from headrace_server.domain.retry import RetryStrategy
@@ -14,7 +14,7 @@ def _random_bytes(count: int) -> bytes:
     """Of the system's randomness, fetched in advance: each call of the system gives the interpreter to another thread."""
     global _pool
     if len(_pool) < count:
-        _pool = os.urandom(_POOL)
+        _pool = secrets.token_bytes(_POOL)
     taken, _pool = _pool[:count], _pool[count:]
     return taken
 

@@ -74,6 +74,8 @@ class Writer:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                # Whoever is ready at this moment comes along: a transaction costs more than what it holds.
+                await asyncio.sleep(0)
                 batch, self._waiting = self._waiting, []
                 await self._commit(batch)
 
