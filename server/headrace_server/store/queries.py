@@ -20,8 +20,8 @@ def requests_page(query: RequestQuery) -> tuple[str, list[Any]]:
         if value is not None:
             must(f"{column} = ?", str(value))
     if query.provider is not None:
-        # The plus keeps SQLite from the index of providers, by which it would read and sort all that a provider ever had.
-        must("+provider = ?", query.provider)
+        # The plus keeps SQLite from the index of provider and state, by which it would read and sort all that the two have in common.
+        must("provider = ?" if query.state is None else "+provider = ?", query.provider)
     if query.tag is not None:
         must("EXISTS (SELECT 1 FROM json_each(provider_logs.tags) AS tag WHERE tag.value = ?)", query.tag)
     if query.start_time is not None:
