@@ -26,6 +26,8 @@ from support.scenario import (
     way,
 )
 
+pytestmark = pytest.mark.slow  # `make test-clients` runs them with those of the other languages
+
 
 def test_unary_gives_the_whole_answer(client, step):
     with step("unary"):

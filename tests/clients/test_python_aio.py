@@ -22,6 +22,8 @@ from support.scenario import (
     way,
 )
 
+pytestmark = pytest.mark.slow  # `make test-clients` runs them with those of the other languages
+
 
 async def test_unary_gives_the_whole_answer(aclient, step):
     with step("unary"):

@@ -35,7 +35,7 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> ClockLoop:
     return loop
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=[pytest.param("memory", marks=pytest.mark.slow), "sqlite"])
 async def row(request: pytest.FixtureRequest, tmp_path: Path, clock: ClockLoop) -> AsyncIterator[Row]:
     """The row that the test is named after, on each store."""
     name = request.node.originalname.removeprefix("test_")

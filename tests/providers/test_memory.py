@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 StartPeer = Callable[..., Awaitable[Any]]
 
 MB = 1_000_000

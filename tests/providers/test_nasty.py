@@ -166,6 +166,7 @@ OF_ONE: dict[str, tuple[Make, ...]] = {
 LARGE = [pytest.param(case, make, id=f"{case.title}, {make.__name__}") for case in CASES for make in (*OF_ALL, *OF_ONE.get(case.title, ()))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "make"), LARGE)
 def test_a_large_answer_takes_time_by_its_size(case: Case, make: Make) -> None:
     pieces = make(case, MANY)
@@ -178,6 +179,7 @@ def test_a_large_answer_takes_time_by_its_size(case: Case, make: Make) -> None:
     assert took < SECONDS, f"{sum(map(len, pieces)):,} bytes took {took:.1f} s"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "make"), LARGE)
 def test_a_large_answer_takes_memory_by_its_size(case: Case, make: Make) -> None:
     pieces = make(case, MANY // 10)
