@@ -2,10 +2,10 @@
 
 use std::io::{Write, stdout};
 
-use headrace::{Client, Error};
+use headrace::{Client, StreamExt};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = std::env::args().nth(1).unwrap_or("localhost:50051".into());
     let client = Client::connect(format!("http://{target}")).await?;
     let mut text = client.stream("What does a river do?").text();

@@ -2,7 +2,9 @@
 //! error a type. All else is in the generated stubs and messages, [`v1`].
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), headrace::Error> {
+//! use headrace::StreamExt;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = headrace::Client::connect("http://localhost:50051").await?;
 //! let mut text = client.stream("What does a river do?").text();
 //! while let Some(piece) = text.next().await {
@@ -14,13 +16,13 @@
 
 mod client;
 mod error;
-mod generation;
-mod session;
+mod stream;
 
-pub use client::{Client, Token, Transport};
+pub use client::Client;
 pub use error::Error;
-pub use generation::{Generation, Text};
-pub use session::Session;
+pub use stream::{Generation, Session};
+/// What gives a [`Generation`] and its text their `next`.
+pub use tokio_stream::StreamExt;
 
 /// The generated messages and stubs.
 #[allow(missing_docs, clippy::all)]

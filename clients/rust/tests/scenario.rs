@@ -223,7 +223,9 @@ async fn resume() -> Result<(), Error> {
     check_slow(collect(client.session_with_timeout(IN_20S).start(request)).await?);
     assert!(connections.load(Ordering::Relaxed) >= 3, "it was not resumed twice");
 
-    let error = collect(client.stream(request_to("slow"))).await.err().expect("an error, where it ends with the connection");
+    let mut request = request_to("slow");
+    request.set_on_disconnect(DisconnectPolicy::Cancel);
+    let error = collect(client.stream(request)).await.err().expect("an error, where it ends with the connection");
     assert_eq!(error.code, ErrorCode::NetworkError);
     step.passed();
     Ok(())

@@ -1,16 +1,18 @@
 //! The helper against a server that plays scripted streams.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use headrace::v1::generation_event::Event;
 use headrace::v1::generation_service_server::{GenerationService, GenerationServiceServer};
+use headrace::v1::request_service_server::{RequestService, RequestServiceServer};
 use headrace::v1::stream_chunk::Delta;
 use headrace::v1::stream_generate_request::Command;
 use headrace::v1::{
-    DisconnectPolicy, Discontinuity, ErrorCode, GenerateRequest, GenerationEvent, GenerationResult, ProviderError, RequestState,
-    StateTransition, StreamChunk, StreamGenerateRequest, StreamGenerateResponse,
+    CancelRequestRequest, CancelRequestResponse, DisconnectPolicy, Discontinuity, ErrorCode, GenerateRequest, GenerationEvent,
+    GenerationResult, ProviderError, RequestState, StateTransition, StreamChunk, StreamGenerateRequest, StreamGenerateResponse,
 };
 use headrace::{Client, Error, Generation};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -42,7 +44,8 @@ enum Seen {
     Command(Box<Command>),
     /// No more commands: the client ended the stream, or is gone.
     HalfClose,
-    Gone,
+    /// CancelRequest, for this id.
+    Cancel(String),
 }
 
 #[tonic::async_trait]
@@ -74,21 +77,27 @@ impl GenerationService for Scripted {
                     }
                     let _ = seen.send(Seen::HalfClose);
                 });
-                let gone = SaysGone(self.seen.clone());
-                Box::pin(messages.chain(tokio_stream::pending()).map(move |message| {
-                    let _gone = &gone;
-                    message
-                }))
+                Box::pin(messages.chain(tokio_stream::pending()))
             }
         }))
     }
 }
 
-struct SaysGone(UnboundedSender<Seen>);
+/// Answers the first CancelRequest that it does not know the request.
+struct Cancels {
+    seen: UnboundedSender<Seen>,
+    is_first: AtomicBool,
+}
 
-impl Drop for SaysGone {
-    fn drop(&mut self) {
-        let _ = self.0.send(Seen::Gone);
+#[tonic::async_trait]
+impl RequestService for Cancels {
+    async fn cancel_request(&self, request: Request<CancelRequestRequest>) -> Result<Response<CancelRequestResponse>, Status> {
+        let _ = self.seen.send(Seen::Cancel(request.into_inner().request_id));
+        if self.is_first.swap(false, Ordering::Relaxed) {
+            Err(Status::not_found("not yet"))
+        } else {
+            Ok(Response::new(CancelRequestResponse::default()))
+        }
     }
 }
 
@@ -105,8 +114,10 @@ async fn serve(scripts: impl Into<VecDeque<Script>>) -> (Client, Sight) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = format!("http://{}", listener.local_addr().unwrap());
     let (seen, sight) = unbounded_channel();
-    let service = GenerationServiceServer::new(Scripted { scripts: Mutex::new(scripts.into()), seen });
-    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
+    let cancels = RequestServiceServer::new(Cancels { seen: seen.clone(), is_first: true.into() });
+    let generations = GenerationServiceServer::new(Scripted { scripts: Mutex::new(scripts.into()), seen });
+    let server = Server::builder().add_service(generations).add_service(cancels);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     (Client::connect(uri).await.unwrap(), Sight(sight))
 }
 
@@ -137,8 +148,8 @@ fn completed() -> Event {
     Event::Completed(GenerationResult::default())
 }
 
-fn kept() -> GenerateRequest {
-    GenerateRequest { on_disconnect: DisconnectPolicy::Keep.into(), ..GenerateRequest::from("Hello") }
+fn with_policy(policy: DisconnectPolicy) -> GenerateRequest {
+    GenerateRequest { on_disconnect: policy.into(), ..GenerateRequest::from("Hello") }
 }
 
 /// What a generation told, in words, and how it ended.
@@ -165,7 +176,7 @@ async fn nothing_is_told_twice_when_streams_are_lost() {
         (vec![chunk(2, "c"), completed()], End::Ok),
     ])
     .await;
-    let (words, error) = told(client.stream(kept())).await;
+    let (words, error) = told(client.stream("Hello")).await;
     assert_eq!(words, "VALIDATING STREAMING a b c completed");
     assert!(error.is_none());
     let (first, second, third) = (sight.command().await, sight.command().await, sight.command().await);
@@ -175,19 +186,41 @@ async fn nothing_is_told_twice_when_streams_are_lost() {
 }
 
 #[tokio::test]
+async fn a_request_is_sent_as_keep_when_nothing_is_said() {
+    let end = || (vec![completed()], End::Ok);
+    let (client, mut sight) = serve([end(), end()]).await;
+    told(client.stream("Hello")).await;
+    assert!(matches!(sight.command().await, Command::Generate(request) if request.on_disconnect() == DisconnectPolicy::Keep));
+    told(client.stream(with_policy(DisconnectPolicy::Drain))).await;
+    assert!(matches!(sight.command().await, Command::Generate(request) if request.on_disconnect() == DisconnectPolicy::Drain));
+}
+
+#[tokio::test]
 async fn a_lost_stream_is_an_error_when_the_generation_ends_with_it() {
     let (client, _) = serve([(vec![chunk(0, "a")], End::Lost)]).await;
-    let (words, error) = told(client.stream("Hello")).await;
+    let (words, error) = told(client.stream(with_policy(DisconnectPolicy::Cancel))).await;
     let error = error.expect("an error");
     assert_eq!((words.as_str(), error.code), ("a", ErrorCode::NetworkError));
-    assert_eq!(error.status.map(|status| status.code()), Some(Code::Unavailable));
+    assert_eq!(error.status.map(|status| (status.code(), status.message().to_owned())), Some((Code::Unavailable, "gone".into())));
 }
 
 #[tokio::test]
 async fn a_stream_without_an_end_is_an_error_when_the_status_is_ok() {
     let (client, _) = serve([(vec![chunk(0, "a")], End::Ok)]).await;
-    let (words, error) = told(client.stream("Hello")).await;
+    let (words, error) = told(client.stream(with_policy(DisconnectPolicy::Cancel))).await;
     assert_eq!((words.as_str(), error.map(|error| error.code)), ("a", Some(ErrorCode::NetworkError)));
+}
+
+#[tokio::test]
+async fn every_generation_goes_on_when_the_stream_of_a_session_is_lost() {
+    let (client, mut sight) =
+        serve([(vec![chunk(0, "a")], End::Lost), (vec![chunk(1, "b"), completed()], End::Ok), (vec![completed()], End::Ok)]).await;
+    let session = client.session();
+    assert_eq!(told(session.start("Hello")).await.0, "a b completed");
+    assert_eq!(told(session.start("and now?")).await.0, "completed");
+    sight.command().await;
+    assert!(matches!(sight.command().await, Command::Resume(resume) if resume.next_index == 1));
+    assert!(matches!(sight.command().await, Command::Generate(_)), "one that starts later has a stream of its own");
 }
 
 #[tokio::test]
@@ -196,62 +229,66 @@ async fn one_generation_fails_and_the_next_one_starts_when_a_stream_goes_on() {
         ProviderError { code: ErrorCode::ServerError.into(), subreason: "OVERLOADED".into(), message: "no".into(), ..Default::default() };
     let (client, mut sight) = serve([(vec![Event::Failed(failed)], End::Stays)]).await;
     let session = client.session();
-    let (_, error) = told(session.start(kept())).await;
-    assert_eq!(error.expect("an error").to_string(), "SERVER_ERROR/OVERLOADED: no");
+    let error = told(session.start("Hello")).await.1.expect("an error");
+    assert_eq!(error.to_string(), "ServerError: no");
+    assert_eq!(error.detail.expect("a detail").subreason, "OVERLOADED");
     let next = session.start("and now?");
     sight.command().await;
     assert!(matches!(sight.command().await, Command::Generate(request) if request == next.request));
 }
 
 #[tokio::test]
-async fn the_server_learns_of_it_when_a_generation_is_dropped() {
+async fn a_generation_is_cancelled_when_it_is_dropped() {
     let (client, mut sight) = serve([(vec![chunk(0, "a")], End::Stays)]).await;
     let session = client.session();
     let mut text = session.start("Hello").text();
     assert_eq!(text.next().await.expect("a piece").expect("a piece"), "a");
-    let first = sight.command().await;
+    let id = id_of(&sight.command().await);
     drop(text);
-    assert!(matches!(sight.command().await, Command::Cancel(cancel) if cancel.request_id == id_of(&first)));
+    assert_eq!(sight.next().await, Seen::Cancel(id.clone()));
+    assert_eq!(sight.next().await, Seen::Cancel(id), "it is asked again, as the server did not know the request yet");
 }
 
 #[tokio::test]
-async fn the_stream_ends_when_its_only_generation_is_dropped() {
+async fn a_generation_runs_on_when_it_is_dropped_and_its_caller_has_said_so() {
     let (client, mut sight) = serve([(vec![chunk(0, "a")], End::Stays)]).await;
-    let mut text = client.stream(kept()).text();
+    let session = client.session();
+    let mut text = session.start(with_policy(DisconnectPolicy::Keep)).text();
     assert_eq!(text.next().await.expect("a piece").expect("a piece"), "a");
     drop(text);
     sight.command().await;
-    let mut seen = sight.next().await;
-    if seen == Seen::HalfClose {
-        seen = sight.next().await; // the server may see both, in either order
-    }
-    assert_eq!(seen, Seen::Gone, "kept, it is not cancelled");
+    let other = session.start("Hello");
+    sight.command().await;
+    let id = other.request.request_id.clone();
+    drop(other);
+    assert_eq!(sight.next().await, Seen::Cancel(id), "the other one alone is cancelled");
 }
 
 #[tokio::test]
-async fn the_other_generation_goes_on_when_its_id_is_started_again() {
-    let (client, mut sight) = serve([(vec![chunk(0, "a"), completed()], End::Stays)]).await;
+async fn both_read_everything_when_an_id_is_started_again() {
+    let (client, mut sight) = serve([(vec![chunk(0, "a"), completed()], End::Stays), (vec![chunk(0, "a"), completed()], End::Ok)]).await;
     let session = client.session();
-    let first = session.start(kept());
-    let (_, error) = told(session.start(first.request.clone())).await;
-    assert_eq!(error.map(|error| error.code), Some(ErrorCode::InvalidRequest));
+    let first = session.start("Hello");
+    let second = session.start(first.request.clone());
     assert_eq!(told(first).await.0, "a completed");
     drop(session);
-    sight.command().await;
+    let command = sight.command().await;
     assert_eq!(sight.next().await, Seen::HalfClose, "nothing else is sent, and the stream ends in good order");
+    assert_eq!(told(second).await.0, "a completed");
+    assert_eq!(sight.command().await, command);
 }
 
 #[tokio::test]
 async fn the_deadline_ends_reconnecting_when_nobody_listens() {
     let client = Client::new(Endpoint::from_static("http://127.0.0.1:1").connect_lazy());
-    let (_, error) = told(client.session_with_timeout(Duration::from_millis(120)).start(kept())).await;
+    let (_, error) = told(client.session_with_timeout(Duration::from_millis(120)).start("Hello")).await;
     assert_eq!(error.map(|error| error.code), Some(ErrorCode::Timeout));
 }
 
 #[tokio::test]
 async fn connecting_is_an_error_when_nobody_listens_or_the_address_is_none() {
-    assert_eq!(Client::connect("http://127.0.0.1:1").await.expect_err("nobody").code, ErrorCode::NetworkError);
-    assert_eq!(Client::connect("::").await.expect_err("no address").code, ErrorCode::InvalidRequest);
+    assert_eq!(Client::connect("http://127.0.0.1:1").await.expect_err("nobody").to_string(), "transport error");
+    assert_eq!(Client::connect("::").await.expect_err("no address").to_string(), "invalid URI");
 }
 
 #[tokio::test]
@@ -259,7 +296,7 @@ async fn a_missing_chunk_is_an_error() {
     let (client, _) = serve([(vec![chunk(0, "a"), chunk(2, "c"), completed()], End::Ok)]).await;
     let (words, error) = told(client.stream("Hello")).await;
     assert_eq!(words, "a");
-    assert!(error.expect("an error").message.contains("chunk 2"));
+    assert_eq!(error.expect("an error").message, "chunk 1 is missing");
 }
 
 #[tokio::test]
@@ -269,11 +306,10 @@ async fn text_is_an_error_when_the_answer_starts_again() {
     let mut text = client.stream("Hello").text();
     assert_eq!(text.next().await.expect("a piece").expect("a piece"), "a");
     assert!(text.next().await.expect("an error").is_err());
-    assert!(text.next().await.is_none());
 }
 
 #[tokio::test]
-async fn rpcs_carry_the_token_when_there_is_one() {
+async fn rpcs_carry_the_metadata_of_the_client() {
     let token = Arc::new(Mutex::new(None));
     let kept = token.clone();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -284,9 +320,9 @@ async fn rpcs_carry_the_token_when_there_is_one() {
         Ok(request)
     });
     tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
-    let client = Client::connect(uri).await.unwrap();
-    assert!(client.clone().with_token("a\nb").is_err());
-    let status = client.with_token("secret").unwrap().generation().generate(GenerateRequest::from("Hello")).await.unwrap_err();
+    let mut client = Client::connect(uri).await.unwrap();
+    client.metadata.insert("authorization", "Bearer secret".parse().unwrap());
+    let status = client.generation().generate(GenerateRequest::from("Hello")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert_eq!(token.lock().unwrap().as_ref().unwrap(), "Bearer secret");
 }

@@ -9,4 +9,6 @@ try {
   if (!(error instanceof HeadraceError)) throw error;
   console.error(error.message, error.retryAfterMs);
   process.exitCode = 1;
+} finally {
+  await client.close();
 }

@@ -1,58 +1,61 @@
-import { createClient, type Client as Stub } from "@connectrpc/connect";
+import { type CallOptions, createClient, type Client as Stub } from "@connectrpc/connect";
 import { createGrpcTransport, type GrpcTransportOptions, Http2SessionManager } from "@connectrpc/connect-node";
 
 import { typed } from "./errors.js";
-import { AnalyticsService } from "./gen/headrace/v1/analytics_service_pb.js";
-import type { GenerationEvent } from "./gen/headrace/v1/event_pb.js";
-import { GenerationService } from "./gen/headrace/v1/generation_service_pb.js";
-import { ProviderService } from "./gen/headrace/v1/provider_service_pb.js";
-import { RequestService } from "./gen/headrace/v1/request_service_pb.js";
-import { type Request, Session, type SessionOptions } from "./session.js";
-import { text } from "./text.js";
+import { follow, type Request, Session, withId } from "./generation.js";
+import * as v1 from "./v1.js";
 
 /** A connection with the stubs on it. What their RPCs throw is a HeadraceError. */
 export class Client {
-  readonly generation: Stub<typeof GenerationService>;
-  readonly request: Stub<typeof RequestService>;
-  readonly provider: Stub<typeof ProviderService>;
-  readonly analytics: Stub<typeof AnalyticsService>;
+  readonly generation: Stub<typeof v1.GenerationService>;
+  readonly request: Stub<typeof v1.RequestService>;
+  readonly provider: Stub<typeof v1.ProviderService>;
+  readonly analytics: Stub<typeof v1.AnalyticsService>;
   readonly #connection: Http2SessionManager;
+  /** Aborted when the client is closed. @internal */
+  readonly closing = new AbortController();
+  #abandoned = Promise.resolve();
 
   /** `baseUrl` is `http://HOST:PORT` or `https://HOST:PORT`; options are those of createGrpcTransport. */
   constructor(baseUrl: string, options: Partial<GrpcTransportOptions> = {}) {
     this.#connection = new Http2SessionManager(baseUrl, options, options.nodeOptions);
     const transport = typed(createGrpcTransport({ sessionManager: this.#connection, ...options, baseUrl }));
-    this.generation = createClient(GenerationService, transport);
-    this.request = createClient(RequestService, transport);
-    this.provider = createClient(ProviderService, transport);
-    this.analytics = createClient(AnalyticsService, transport);
+    this.generation = createClient(v1.GenerationService, transport);
+    this.request = createClient(v1.RequestService, transport);
+    this.provider = createClient(v1.ProviderService, transport);
+    this.analytics = createClient(v1.AnalyticsService, transport);
   }
 
   /**
-   * Runs one generation on a stream of its own and yields its events, `completed` last; one that fails throws a HeadraceError. To leave
-   * the loop, or to abort the signal, is to go away: the request's `onDisconnect` says what becomes of the generation then.
+   * Runs one generation, as soon as it is iterated over, and yields its events, `completed` last; one that fails throws a HeadraceError. It
+   * is cancelled when the loop is left, the `signal` aborted or `timeoutMs` over, unless the request sets `onDisconnect` to KEEP or DRAIN.
    */
-  async *events(request: Request, options: SessionOptions = {}): AsyncGenerator<GenerationEvent, void> {
-    const session = this.session(options);
-    try {
-      yield* session.start(request);
-    } finally {
-      session.close();
+  events(request: Request, options: CallOptions = {}): AsyncGenerator<v1.GenerationEvent, void> {
+    return follow(this, withId(request), options);
+  }
+
+  /** Runs one generation, as `events` does, and yields its text. An answer that starts again (MidStreamFallback.RESTART) is an error. */
+  async *text(request: Request, options: CallOptions = {}): AsyncGenerator<string, void> {
+    for await (const { event } of this.events(request, options)) {
+      if (event.case === "discontinuity") throw new Error("the answer starts again, which its text alone cannot show: read the events");
+      if (event.case === "chunk" && event.value.delta.case === "text") yield event.value.delta.value;
     }
   }
 
-  /** Runs one generation, as `events` does, and yields the pieces of its text. */
-  text(request: Request, options: SessionOptions = {}): AsyncGenerator<string, void> {
-    return text(this.events(request, options));
-  }
-
   /** A session, whose stream is opened by its first generation. */
-  session(options: SessionOptions = {}): Session {
-    return new Session(this.generation, options);
+  session(): Session {
+    return new Session(this);
   }
 
-  /** Closes the connection. */
-  close(): void {
+  /** Leaves what runs, and closes the connection. */
+  async close(): Promise<void> {
+    this.closing.abort();
+    await this.#abandoned;
     this.#connection.abort();
+  }
+
+  /** Cancels a generation that has lost its reader, whom an error would not reach either. @internal */
+  abandon(requestId: string): void {
+    this.#abandoned = Promise.allSettled([this.#abandoned, this.request.cancelRequest({ requestId }, { timeoutMs: 5000 })]).then(() => {});
   }
 }

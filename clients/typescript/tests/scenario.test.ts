@@ -12,7 +12,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 
 import { ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
 import { Client } from "../src/index.js";
-import { Queue } from "../src/queue.js";
+import { Queue } from "./queue.js";
 import * as v1 from "../src/v1.js";
 import { checkCancelled, checkSlow, checkTransitions, collect, ECHOED, failure, milliseconds, requestTo, resultOf, SLOW, textOf } from "./support.js";
 
