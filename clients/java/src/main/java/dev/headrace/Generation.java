@@ -1,162 +1,118 @@
 package dev.headrace;
 
-import dev.headrace.v1.CancelCommand;
-import dev.headrace.v1.DisconnectPolicy;
-import dev.headrace.v1.GenerateRequest;
-import dev.headrace.v1.GenerationEvent;
-import dev.headrace.v1.ResumeCommand;
-import dev.headrace.v1.StreamGenerateRequest;
+import com.google.common.collect.AbstractIterator;
+import com.google.common.util.concurrent.Uninterruptibles;
+import dev.headrace.v1.*;
 import io.grpc.Status;
-import java.util.Iterator;
-import java.util.List;
-import java.util.NoSuchElementException;
-import java.util.Spliterator;
-import java.util.Spliterators;
-import java.util.concurrent.BlockingQueue;
-import java.util.concurrent.LinkedBlockingQueue;
+import java.util.*;
+import java.util.concurrent.*;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 
 /**
- * One generation. Iterating gives the events that have not been read yet, as they come, `completed` last; one that fails throws a
- * HeadraceException. It has one reader.
+ * One generation, for one reader. Iterating gives the events that have not been read yet, as they come, `completed` last; one that fails
+ * throws a HeadraceException. When its stream is lost, it goes on over another, unless the request says DISCONNECT_POLICY_CANCEL.
  */
 public final class Generation implements Iterable<GenerationEvent>, AutoCloseable {
-    /** An event, or the end, by an error or without one. */
-    private record Item(GenerationEvent event, HeadraceException error) {}
+    private static final int TRIES = 16; // so often in a row it goes on over another stream, after pauses that double up to a second
+    private static final long PAUSE_MILLIS = 50;
+    private static final long CANCEL_SECONDS = 5;
 
-    boolean isCancelled;
-
+    final BlockingQueue<Object> inbox = new LinkedBlockingQueue<>(); // events, and the exceptions that streams ended with
     private final GenerateRequest request;
     private final Session session;
-    private final BlockingQueue<Item> items = new LinkedBlockingQueue<>();
-    private Item head; // what comes next, where the reader has looked already
-    private int nextIndex; // how many chunks came
-    private int sinceChunk; // how many transitions came after the last of them
-    private int seen; // how many of those will come again
+    private final Set<GenerationEvent> told = new HashSet<>(); // all but chunks
+    private int nextIndex; // of chunks
+    private int tries; // since the last news
+    private boolean isComplete;
+    private final Iterator<GenerationEvent> events = new AbstractIterator<>() {
+        @Override protected GenerationEvent computeNext() {
+            try {
+                while (!isComplete) {
+                    var next = inbox.take();
+                    if (next instanceof Throwable lost) {
+                        goOn(lost);
+                    } else if (next instanceof GenerationEvent event && isNews(event)) {
+                        tries = 0;
+                        isComplete = event.hasCompleted();
+                        return event;
+                    }
+                }
+                return endOfData();
+            } catch (InterruptedException interrupted) {
+                Thread.currentThread().interrupt();
+                throw HeadraceException.of(Status.CANCELLED.withCause(interrupted).asRuntimeException());
+            }
+        }
+    };
 
-    Generation(GenerateRequest request, Session session) {
-        this.request = request;
+    Generation(GenerateRequest asked, Session session) {
+        var id = asked.getRequestId().isEmpty() ? UUID.randomUUID().toString() : asked.getRequestId();
+        var policy = asked.getOnDisconnectValue() == 0 ? DisconnectPolicy.DISCONNECT_POLICY_KEEP : asked.getOnDisconnect();
+        this.request = asked.toBuilder().setRequestId(id).setOnDisconnect(policy).build();
         this.session = session;
     }
 
     /** The request as it was sent, with its id. */
-    public GenerateRequest request() {
-        return request;
-    }
+    public GenerateRequest request() { return request; }
 
-    @Override
-    public Iterator<GenerationEvent> iterator() {
-        return new Iterator<>() {
-            @Override
-            public boolean hasNext() {
-                return head().event() != null;
-            }
-
-            @Override
-            public GenerationEvent next() {
-                if (!hasNext()) {
-                    throw new NoSuchElementException();
-                }
-                var event = head.event();
-                head = null;
-                return event;
-            }
-        };
-    }
+    @Override public Iterator<GenerationEvent> iterator() { return events; }
 
     /** The pieces of its text. An answer that starts again at another provider (MID_STREAM_FALLBACK_RESTART) is an exception here. */
     public Stream<String> text() {
-        var events = Spliterators.spliteratorUnknownSize(iterator(), Spliterator.ORDERED | Spliterator.NONNULL);
-        return StreamSupport.stream(events, false).mapMulti((event, next) -> {
+        return StreamSupport.stream(spliterator(), false).mapMulti((event, next) -> {
             if (event.hasDiscontinuity()) {
                 throw new IllegalStateException("the answer starts again, which its text alone cannot show: read the events");
-            }
-            if (event.getChunk().hasText()) {
+            } else if (event.getChunk().hasText()) {
                 next.accept(event.getChunk().getText());
             }
         });
     }
 
-    /** Asks the server to end the generation. The last event tells how it ended. */
+    /** Ends the generation where it still runs, and returns when that is on record; throws a HeadraceException where that fails. */
     public void cancel() {
-        session.cancel(this);
-    }
-
-    /** Goes away from it: the server cancels it, unless the request's on_disconnect says that it runs on. */
-    @Override
-    public void close() {
-        session.leave(this);
-    }
-
-    private Item head() {
-        try {
-            head = head == null ? items.take() : head;
-        } catch (InterruptedException interrupted) {
-            Thread.currentThread().interrupt();
-            throw HeadraceException.of(Status.CANCELLED.withCause(interrupted), "the reader was interrupted");
-        }
-        if (head.error() != null) {
-            throw head.error();
-        }
-        return head;
-    }
-
-    boolean outlivesConnection() {
-        var policy = request.getOnDisconnect();
-        return policy == DisconnectPolicy.DISCONNECT_POLICY_DRAIN || policy == DisconnectPolicy.DISCONNECT_POLICY_KEEP;
-    }
-
-    /** What starts the generation on a stream, or takes it up where the last stream left it. */
-    List<StreamGenerateRequest> commands() {
-        seen = sinceChunk;
-        sinceChunk = 0;
-        var first = StreamGenerateRequest.newBuilder();
-        if (nextIndex == 0) { // the server may not know it yet; if it does, the id attaches to it
-            first.setGenerate(request);
-        } else {
-            first.setResume(ResumeCommand.newBuilder().setRequestId(request.getRequestId()).setNextIndex(nextIndex));
-        }
-        return isCancelled ? List.of(first.build(), cancelCommand()) : List.of(first.build());
-    }
-
-    StreamGenerateRequest cancelCommand() {
-        return StreamGenerateRequest.newBuilder().setCancel(CancelCommand.newBuilder().setRequestId(request.getRequestId())).build();
-    }
-
-    /** Keeps an event for the reader, and tells whether it is the last one. */
-    boolean take(GenerationEvent event) {
-        switch (event.getEventCase()) {
-            case TRANSITION -> {
-                if (++sinceChunk <= seen) {
-                    return false; // told again after a resume
+        var stub = RequestServiceGrpc.newFutureStub(session.stub.getChannel()).withDeadlineAfter(CANCEL_SECONDS, TimeUnit.SECONDS);
+        var command = CancelRequestRequest.newBuilder().setRequestId(request.getRequestId()).build();
+        while (session.running.containsValue(this)) {
+            try {
+                Uninterruptibles.getUninterruptibly(stub.cancelRequest(command));
+                return;
+            } catch (ExecutionException failed) {
+                switch (Status.fromThrowable(failed).getCode()) { // the request is on its way, or the connection is lost
+                    case NOT_FOUND, UNAVAILABLE -> Uninterruptibles.sleepUninterruptibly(PAUSE_MILLIS, TimeUnit.MILLISECONDS);
+                    default -> throw HeadraceException.of(failed.getCause());
                 }
             }
-            case CHUNK -> {
-                if (event.getChunk().getIndex() != nextIndex) {
-                    var message = "chunk %d came where %d was due".formatted(event.getChunk().getIndex(), nextIndex);
-                    end(HeadraceException.of(Status.DATA_LOSS, message));
-                    return true;
-                }
-                nextIndex++;
-                sinceChunk = 0;
-                seen = 0;
-            }
-            case FAILED -> {
-                end(HeadraceException.of(event.getFailed()));
-                return true;
-            }
-            default -> {}
         }
-        items.add(new Item(event, null));
-        if (event.hasCompleted()) {
-            end(null);
-        }
-        return event.hasCompleted();
     }
 
-    /** With an error, or without one where the answer is complete. */
-    void end(HeadraceException error) {
-        items.add(new Item(null, error));
+    /** Leaves it, which cancels it. */
+    @Override public void close() { cancel(); }
+
+    /** Asks for the events that have not been told. */
+    void ask() {
+        var rest = ResumeCommand.newBuilder().setRequestId(request.getRequestId()).setNextIndex(nextIndex);
+        var command = StreamGenerateRequest.newBuilder(); // before the first chunk the server may not know it yet; if it does, it goes on
+        session.send(this, (nextIndex == 0 ? command.setGenerate(request) : command.setResume(rest)).build());
+    }
+
+    private boolean isNews(GenerationEvent event) {
+        var index = event.getChunk().getIndex();
+        if (event.hasFailed()) {
+            throw new HeadraceException(event.getFailed(), null);
+        } else if (event.hasChunk() && index > nextIndex) {
+            throw HeadraceException.of(Status.DATA_LOSS.withDescription("chunk %d is missing".formatted(nextIndex)).asRuntimeException());
+        }
+        return event.hasChunk() ? index == nextIndex && ++nextIndex > index : told.add(event);
+    }
+
+    private void goOn(Throwable lost) throws InterruptedException {
+        var code = Status.fromThrowable(lost).getCode();
+        var isLost = code == Status.Code.UNAVAILABLE || code == Status.Code.INTERNAL; // as which some proxies end a stream
+        if (!isLost || tries == TRIES || request.getOnDisconnect() == DisconnectPolicy.DISCONNECT_POLICY_CANCEL) {
+            throw HeadraceException.of(lost);
+        }
+        Thread.sleep(Math.min(1000, PAUSE_MILLIS << tries++));
+        ask();
     }
 }

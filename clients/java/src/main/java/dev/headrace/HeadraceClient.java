@@ -1,17 +1,6 @@
 package dev.headrace;
 
-import dev.headrace.v1.AnalyticsServiceGrpc;
-import dev.headrace.v1.AnalyticsServiceGrpc.AnalyticsServiceBlockingStub;
-import dev.headrace.v1.ChatMessage;
-import dev.headrace.v1.ContentPart;
-import dev.headrace.v1.GenerateRequest;
-import dev.headrace.v1.GenerationServiceGrpc;
-import dev.headrace.v1.GenerationServiceGrpc.GenerationServiceBlockingStub;
-import dev.headrace.v1.MessageRole;
-import dev.headrace.v1.ProviderServiceGrpc;
-import dev.headrace.v1.ProviderServiceGrpc.ProviderServiceBlockingStub;
-import dev.headrace.v1.RequestServiceGrpc;
-import dev.headrace.v1.RequestServiceGrpc.RequestServiceBlockingStub;
+import dev.headrace.v1.*;
 import io.grpc.ManagedChannel;
 import java.time.Duration;
 
@@ -20,9 +9,7 @@ public final class HeadraceClient implements AutoCloseable {
     private final ManagedChannel channel;
 
     /** The client closes the channel with itself. */
-    public HeadraceClient(ManagedChannel channel) {
-        this.channel = channel;
-    }
+    public HeadraceClient(ManagedChannel channel) { this.channel = channel; }
 
     /** The beginnings of a request, of one message of the user. */
     public static GenerateRequest.Builder prompt(String text) {
@@ -31,48 +18,23 @@ public final class HeadraceClient implements AutoCloseable {
     }
 
     /** Runs one generation on a stream of its own. */
-    public Generation stream(GenerateRequest request) {
-        return new Session(GenerationServiceGrpc.newStub(channel), true).start(request);
-    }
+    public Generation stream(GenerateRequest request) { return stream(request, null); }
 
-    /** Runs one generation on a stream of its own, which ends after so much time; the server knows it as the deadline. */
-    public Generation stream(GenerateRequest request, Duration timeout) {
-        return new Session(GenerationServiceGrpc.newStub(channel).withDeadlineAfter(timeout), true).start(request);
-    }
+    /** Runs one generation on a stream of its own, which may take so long; reading it longer throws. Null: no limit. */
+    public Generation stream(GenerateRequest request, Duration timeout) { return session(timeout).start(request); }
 
-    /** A session, whose stream is opened by its first generation. */
-    public Session session() {
-        return new Session(GenerationServiceGrpc.newStub(channel), false);
-    }
-
-    /** A session that ends after so much time; the server knows it as the deadline. */
+    /** A session, whose generations together may take so long, from now on. Null: no limit. */
     public Session session(Duration timeout) {
-        return new Session(GenerationServiceGrpc.newStub(channel).withDeadlineAfter(timeout), false);
+        var stub = GenerationServiceGrpc.newStub(channel);
+        return new Session(timeout == null ? stub : stub.withDeadlineAfter(timeout));
     }
 
-    /** The stub of GenerationService. Of every service there are stubs of other kinds too, made with the channel. */
-    public GenerationServiceBlockingStub generation() {
-        return GenerationServiceGrpc.newBlockingStub(channel);
-    }
+    /** The stub of GenerationService. The other services, and other kinds of stubs, are made with the channel alike. */
+    public GenerationServiceGrpc.GenerationServiceBlockingStub generation() { return GenerationServiceGrpc.newBlockingStub(channel); }
 
     /** The stub of RequestService. */
-    public RequestServiceBlockingStub request() {
-        return RequestServiceGrpc.newBlockingStub(channel);
-    }
+    public RequestServiceGrpc.RequestServiceBlockingStub request() { return RequestServiceGrpc.newBlockingStub(channel); }
 
-    /** The stub of ProviderService. */
-    public ProviderServiceBlockingStub provider() {
-        return ProviderServiceGrpc.newBlockingStub(channel);
-    }
-
-    /** The stub of AnalyticsService. */
-    public AnalyticsServiceBlockingStub analytics() {
-        return AnalyticsServiceGrpc.newBlockingStub(channel);
-    }
-
-    /** Closes the connection, with all that runs on it. */
-    @Override
-    public void close() {
-        channel.shutdownNow();
-    }
+    /** Closes the connection. It cancels nothing: generations and sessions are to be closed before it. */
+    @Override public void close() { channel.shutdownNow(); }
 }

@@ -253,9 +253,10 @@ class ScenarioTest {
         };
         var proxy = Grpc.newChannelBuilder(System.getenv("HEADRACE_PROXY"), InsecureChannelCredentials.create());
         var kept = requestTo("slow").setOnDisconnect(DisconnectPolicy.DISCONNECT_POLICY_KEEP).build();
+        var ending = requestTo("slow").setOnDisconnect(DisconnectPolicy.DISCONNECT_POLICY_CANCEL).build();
         try (var throughProxy = new HeadraceClient(proxy.addTransportFilter(counter).build());
                 var generation = throughProxy.stream(kept, IN_20S);
-                var ends = throughProxy.stream(requestTo("slow").build(), IN_20S)) {
+                var ends = throughProxy.stream(ending, IN_20S)) {
             Summary.of(generation).checkSlow();
             assertTrue(connections.get() >= 3, "it was not resumed twice: " + connections);
             var error = assertThrows(HeadraceException.class, () -> Summary.of(ends));
