@@ -133,21 +133,21 @@ func toolCall(t *testing.T, ctx context.Context, client *headrace.Client) {
 }
 
 func twoOnOneStream(t *testing.T, ctx context.Context, client *headrace.Client) {
-	session := client.Session(ctx)
-	defer session.Close()
-	slow, echo := session.Start(requestTo("slow")), session.Start(requestTo("echo"))
-	seen := collect(t, echo.Events())
-	equal(t, "text of echo", seen.text, echoed)
-	equal(t, "result of echo", seen.last.GetCompleted().GetContent()[0].GetText(), echoed)
-	for event, err := range slow.Events() {
+	slow, echo := requestTo("slow"), requestTo("echo")
+	text, results, ended := map[string]string{}, map[string]string{}, []string{}
+	for event, err := range client.Events(ctx, slow, echo) {
 		must(t, err)
-		if event.GetChunk() != nil {
-			break // slow had begun, and goes on
+		text[event.GetRequestId()] += event.GetChunk().GetText()
+		if result := event.GetCompleted(); result != nil {
+			results[event.GetRequestId()] = result.GetContent()[0].GetText()
+			ended = append(ended, event.GetRequestId())
 		}
 	}
-	rest := collect(t, slow.Events())
-	equal(t, "text of slow", rest.last.GetCompleted().GetContent()[0].GetText(), slowText)
-	equal(t, "text of slow after its first chunk", strings.HasSuffix(slowText, rest.text) && len(rest.text) < len(slowText), true)
+	equal(t, "text of echo", text[echo.RequestId], echoed)
+	equal(t, "result of echo", results[echo.RequestId], echoed)
+	equal(t, "text of slow", text[slow.RequestId], slowText)
+	equal(t, "result of slow", results[slow.RequestId], slowText)
+	equal(t, "echo ends before slow", strings.Join(ended, " "), echo.RequestId+" "+slow.RequestId)
 }
 
 func cancel(t *testing.T, ctx context.Context, client *headrace.Client) {
@@ -169,15 +169,14 @@ func cancel(t *testing.T, ctx context.Context, client *headrace.Client) {
 	equal(t, "code of the RPC", status.Code(err), codes.Canceled)
 	checkCancelled(t, ctx, client, request, last.GetFailed())
 
-	session := client.Session(ctx)
-	defer session.Close()
-	generation := session.Start(requestTo("slow"))
-	for event, eventErr := range generation.Events() {
-		if err = eventErr; event.GetChunk() != nil {
-			generation.Cancel()
+	request = requestTo("slow")
+	for event, eventErr := range client.Events(ctx, request) {
+		if err = eventErr; event.GetChunk().GetIndex() == 0 && event.GetChunk() != nil {
+			_, err := client.Request.CancelRequest(ctx, &pb.CancelRequestRequest{RequestId: request.RequestId})
+			must(t, err)
 		}
 	}
-	checkCancelled(t, ctx, client, generation.Request, failure(t, err).Detail)
+	checkCancelled(t, ctx, client, request, failure(t, err).Detail)
 }
 
 func deadline(t *testing.T, ctx context.Context, client *headrace.Client) {
