@@ -1,6 +1,6 @@
 """From a service's descriptor to gRPC handlers: bytes are read and written here, so that a broken message gets our own status and text.
 
-A servicer has one method for each RPC, named as in the proto file; RPCs that it lacks answer UNIMPLEMENTED.
+A servicer has one method for each RPC, named as in the proto file; without one of them the service does not start.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 def service_handler(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
     """All RPCs of a service."""
     return grpc.method_handlers_generic_handler(
-        service.full_name, {method.name: _method_handler(method, getattr(servicer, method.name, None)) for method in service.methods}
+        service.full_name, {method.name: _method_handler(method, getattr(servicer, method.name)) for method in service.methods}
     )
 
 
@@ -35,10 +35,8 @@ def reader(message_class: type[Message]) -> Callable[[bytes], Any]:
     return read
 
 
-def _method_handler(method: MethodDescriptor, implementation: Callable[..., Any] | None) -> "grpc.RpcMethodHandler[Any, Any]":
+def _method_handler(method: MethodDescriptor, implementation: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
     read = reader(GetMessageClass(method.input_type))
-    if implementation is None:
-        implementation = _unimplemented(method)
     if method.client_streaming and method.server_streaming:
         return grpc.stream_stream_rpc_method_handler(_both_streams(read, implementation))
     if method.server_streaming:
@@ -72,10 +70,3 @@ async def _each(read: Callable[[bytes], Message], raw_requests: AsyncIterator[by
     """The messages of a stream. Nothing is begun before the first one is asked for: gRPC complains of a begun stream that nobody read."""
     async for raw in raw_requests:
         yield read(raw)
-
-
-def _unimplemented(method: MethodDescriptor) -> Callable[..., Any]:
-    async def answer(request: object, context: Context) -> None:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method.full_name} is not available in this version")
-
-    return answer
