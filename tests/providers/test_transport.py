@@ -419,6 +419,20 @@ async def test_connection_is_used_again_when_an_answer_was_read_to_its_end(trans
     assert server.connections == 1
 
 
+async def test_what_follows_an_answer_unasked_is_no_part_of_it(peer: StartPeer, trust: ssl.SSLContext) -> None:
+    async def handler(exchange: Any) -> None:
+        whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+        await exchange.send(whole + b"HTTP/1.1 500 No\r\nx-more: 1\r\ncontent-length: 4\r\n\r\nmore")
+
+    server = await peer(handler)
+    async with make_transport("httptools", verify=trust) as transport:
+        for _ in range(2):
+            response = await send(transport, server.url)
+            assert (response.status_code, "x-more" in response.headers) == (200, False)
+            assert b"".join(await read(response)) == b"ok"
+    assert server.connections == 2
+
+
 async def test_connection_is_not_used_again_when_an_answer_was_left_unread(transport: Transport, peer: StartPeer) -> None:
     server = await peer(lambda exchange: exchange.chunks(b"data: 1\n\n", b"data: 2\n\n"))
     for _ in range(2):

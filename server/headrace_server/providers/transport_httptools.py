@@ -260,6 +260,8 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete; that of an interim answer (100 to 199) does not count."""
+        if self._is_beyond_the_end():
+            return
         if self._parser.get_status_code() < 200:
             self._headers.clear()
         elif self._head_size <= MAX_HEADER_BYTES:
@@ -269,6 +271,8 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Some of the body, without its framing."""
+        if self._is_beyond_the_end():
+            return
         self._pieces.append(data)
         self._unread += len(data)
         if self._unread > MOST_UNREAD and not self._is_paused and self._transport is not None:
@@ -277,9 +281,14 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer has ended as its framing says."""
-        if self._status is not None:
+        if self._status is not None and not self._is_beyond_the_end():
             self._is_complete = True
             self._keep_alive = self._parser.should_keep_alive()
+
+    def _is_beyond_the_end(self) -> bool:
+        """Whether more came with the answer than the answer: it counts for nothing, and the connection is not used again."""
+        self._keep_alive = self._keep_alive and not self._is_complete
+        return self._is_complete
 
 
 class _Body(httpx.AsyncByteStream):
