@@ -13,6 +13,8 @@ import pytest
 
 from headrace.v1 import event_pb2, generation_service_pb2, message_pb2
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 
