@@ -57,12 +57,12 @@ class Answer:
 
     __slots__ = (
         "_calls",
+        "_last",
         "_model",
         "_native_finish_reason",
         "_parts",
         "_pieces",
         "_provider_request_id",
-        "_sealed",
         "_usage",
         "finish_reason",
         "most_pieces",
@@ -77,7 +77,7 @@ class Answer:
     def __init__(self) -> None:
         self._parts: list[_Open] = []
         self._calls: dict[int, _Open] = {}  # by position
-        self._sealed = False
+        self._last: _Open | None = None  # the part that grows
         self._pieces = 0
         self.most_pieces = sys.maxsize
         self.unknown_events = 0
@@ -107,28 +107,31 @@ class Answer:
         self._pieces += 1
         if self._pieces > self.most_pieces:
             raise too_many_pieces(self.most_pieces)
-        _make_storable(delta)
-        kind = type(delta)
+        kind, last = type(delta), self._last
+        if isinstance(delta, TextDelta):
+            _make_text_storable(delta)
+            if last is not None and last.kind is kind:
+                last.deltas.append(delta)
+                return
+        else:
+            _make_storable(delta)
         if isinstance(delta, ToolCallDelta):
             if (call := self._calls.get(delta.position)) is not None:
                 call.deltas.append(delta)
                 return
             delta.name = delta.name or NO_NAME
-        elif self._parts and not self._sealed and not isinstance(delta, ProviderDataDelta):
-            last = self._parts[-1]
-            if last.kind is kind and not (isinstance(delta, ReasoningDelta) and _ends(last.deltas[-1], delta)):
-                last.deltas.append(delta)
-                return
-        part = _Open(kind, [delta])
+        elif last is not None and last.kind is kind and _continues(last.deltas[-1], delta):
+            last.deltas.append(delta)
+            return
+        self._last = part = _Open(kind, [delta])
         self._pieces += PART_WEIGHT
         if isinstance(delta, ToolCallDelta):
             self._calls[delta.position] = part
         self._parts.append(part)
-        self._sealed = False
 
     def seal(self) -> None:
         """The provider ended a block: what comes next begins a new part, even of the same kind."""
-        self._sealed = True
+        self._last = None
 
     @property
     def is_empty(self) -> bool:
@@ -157,11 +160,17 @@ def too_many_pieces(most: int) -> ProviderFault:
 
 
 _TEXTS: dict[type, tuple[str, ...]] = {
-    TextDelta: ("text",),
     ReasoningDelta: ("text", "signature", "redacted_data", "id"),
     ToolCallDelta: ("id", "name", "arguments_delta", "signature"),
     RefusalDelta: ("refusal",),
 }
+
+
+def _make_text_storable(delta: TextDelta) -> None:
+    """As below, for what nearly all pieces are."""
+    text = delta.text
+    if not text.isascii() or "\0" in text:
+        delta.text = storable_text(text)
 
 
 def _make_storable(delta: Delta) -> None:
@@ -172,6 +181,13 @@ def _make_storable(delta: Delta) -> None:
     for name in _TEXTS[type(delta)]:
         if text := getattr(delta, name):
             setattr(delta, name, storable_text(text))
+
+
+def _continues(last: Any, following: Delta) -> bool:
+    """Whether a piece belongs to the part that the last one of its kind belongs to."""
+    if isinstance(following, ReasoningDelta):
+        return not _ends(last, following)
+    return not isinstance(following, ProviderDataDelta)
 
 
 def _ends(last: ReasoningDelta, following: ReasoningDelta) -> bool:

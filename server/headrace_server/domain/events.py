@@ -4,7 +4,7 @@ Deltas are what a decoder reads out of a provider's bytes; chunks are what reade
 and are therefore plain slotted dataclasses: `pydantic.TypeAdapter(StreamChunk)` checks them where a boundary asks for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -117,8 +117,11 @@ GenerationEvent = Transition | StreamChunk | Discontinuity | Completed | Failed
 """What a generation tells its readers."""
 
 
-def merge(deltas: Iterable[Delta]) -> list[tuple[Delta, int]]:
+def merge(deltas: Sequence[Delta]) -> list[tuple[Delta, int]]:
     """Join neighbours of one kind: each joined delta with how many it holds. Nothing is lost or reordered."""
+    texts = [delta.text for delta in deltas if type(delta) is TextDelta]
+    if len(texts) == len(deltas):  # as nearly always
+        return [(TextDelta("".join(texts)), len(texts))] if texts else []
     merged: list[tuple[Delta, int]] = []
     run: list[Delta] = []
     for delta in deltas:

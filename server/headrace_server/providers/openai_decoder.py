@@ -108,6 +108,8 @@ class ChatDecoder:
 
     def __init__(self) -> None:
         self.answer = Answer()
+        self._model = ""
+        self._has_id = False
         self._done = False
         self._failed: ProviderFault | None = None
         self._refused = False
@@ -177,10 +179,11 @@ class ChatDecoder:
 
     def _read(self, chunk: _Chunk, *, whole: bool) -> list[Delta]:
         answer = self.answer
-        if chunk.model:
-            answer.model = chunk.model
-        if chunk.id and not answer.provider_request_id:
-            answer.provider_request_id = chunk.id
+        if chunk.model and chunk.model != self._model:
+            answer.model = self._model = chunk.model
+        if chunk.id and not self._has_id:
+            self._has_id = True
+            answer.provider_request_id = answer.provider_request_id or chunk.id
         deltas: list[Delta] = []
         for choice in chunk.choices or ():
             if choice.index:
@@ -212,7 +215,8 @@ class ChatDecoder:
             deltas.append(ReasoningDelta(text=reasoning))
         content = message.content
         if content:
-            self._close_detail(deltas)
+            if self._detail is not None:
+                self._close_detail(deltas)
             if isinstance(content, str):
                 deltas.append(TextDelta(content))
             else:
