@@ -17,16 +17,12 @@ public final class HeadraceClient implements AutoCloseable {
         return GenerateRequest.newBuilder().addMessages(message);
     }
 
-    /** Runs one generation on a stream of its own. */
-    public Generation stream(GenerateRequest request) { return stream(request, null); }
+    /** Runs one generation or many over one stream, from now on. */
+    public Events events(GenerateRequest... requests) { return new Events(GenerationServiceGrpc.newStub(channel), requests); }
 
-    /** Runs one generation on a stream of its own, which may take so long; reading it longer throws. Null: no limit. */
-    public Generation stream(GenerateRequest request, Duration timeout) { return session(timeout).start(request); }
-
-    /** A session, whose generations together may take so long, from now on. Null: no limit. */
-    public Session session(Duration timeout) {
-        var stub = GenerationServiceGrpc.newStub(channel);
-        return new Session(timeout == null ? stub : stub.withDeadlineAfter(timeout));
+    /** Runs one generation or many over one stream. Together they may take so long, from now on; reading longer throws. */
+    public Events events(Duration timeout, GenerateRequest... requests) {
+        return new Events(GenerationServiceGrpc.newStub(channel).withDeadlineAfter(timeout), requests);
     }
 
     /** The stub of GenerationService. The other services, and other kinds of stubs, are made with the channel alike. */
@@ -35,6 +31,6 @@ public final class HeadraceClient implements AutoCloseable {
     /** The stub of RequestService. */
     public RequestServiceGrpc.RequestServiceBlockingStub request() { return RequestServiceGrpc.newBlockingStub(channel); }
 
-    /** Closes the connection. It cancels nothing: generations and sessions are to be closed before it. */
+    /** Closes the connection. It cancels nothing: what runs is to be closed before it. */
     @Override public void close() { channel.shutdownNow(); }
 }

@@ -33,6 +33,7 @@ import dev.headrace.v1.ContentPart;
 import dev.headrace.v1.DisconnectPolicy;
 import dev.headrace.v1.ErrorCode;
 import dev.headrace.v1.FinishReason;
+import dev.headrace.v1.GenerateRequest;
 import dev.headrace.v1.GenerationEvent;
 import dev.headrace.v1.GenerationServiceGrpc;
 import dev.headrace.v1.MessageRole;
@@ -132,11 +133,11 @@ class ScenarioTest {
         }
         Summary.of(events).checkSlow();
 
-        try (var generation = client.stream(requestTo("slow").build(), IN_20S)) {
-            Summary.of(generation).checkSlow();
+        try (var told = client.events(IN_20S, requestTo("slow").build())) {
+            Summary.of(told).checkSlow();
         }
-        try (var generation = client.stream(requestTo("echo").build())) {
-            assertEquals(ECHOED, String.join("", generation.text().toList()));
+        try (var told = client.events(requestTo("echo").build())) {
+            assertEquals(ECHOED, String.join("", told.text().toList()));
         }
     }
 
@@ -145,8 +146,8 @@ class ScenarioTest {
         var parameters = "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\"}},\"required\":[\"city\"]}";
         var tool = Tool.newBuilder().setName("get_weather").setDescription("The weather in a city.").setParametersJson(parameters);
         Summary seen;
-        try (var generation = client.stream(requestTo("tool").addTools(tool).build(), IN_20S)) {
-            seen = Summary.of(generation);
+        try (var events = client.events(IN_20S, requestTo("tool").addTools(tool).build())) {
+            seen = Summary.of(events);
         }
         var call = ToolCall.newBuilder();
         for (var chunk : seen.chunks()) {
@@ -175,18 +176,22 @@ class ScenarioTest {
 
     @Test
     void two_on_one_stream() {
-        try (var session = client.session(IN_20S)) {
-            var slow = session.start(requestTo("slow").build());
-            var echo = session.start(requestTo("echo").build());
-            var seen = Summary.of(echo);
-            assertEquals(ECHOED, seen.text());
-            assertEquals(ECHOED, textOf(seen.last().getCompleted()));
-            var begun = slow.text().iterator().next();
-            var rest = Summary.of(slow);
-            assertEquals(SLOW_TEXT, textOf(rest.last().getCompleted()));
-            assertFalse(rest.text().isEmpty(), "slow ended before echo");
-            assertEquals(SLOW_TEXT, begun + rest.text());
+        var slow = requestTo("slow").build();
+        var echo = requestTo("echo").build();
+        var told = new ArrayList<GenerationEvent>();
+        try (var events = client.events(IN_20S, slow, echo)) {
+            events.forEach(told::add);
         }
+        Summary.of(eventsOf(slow, told)).checkSlow();
+        var echoed = Summary.of(eventsOf(echo, told));
+        assertEquals(ECHOED, echoed.text());
+        assertEquals(ECHOED, textOf(echoed.last().getCompleted()));
+        var last = told.get(told.size() - 1);
+        assertEquals(slow.getRequestId(), last.getRequestId(), "slow ended before echo");
+    }
+
+    private static List<GenerationEvent> eventsOf(GenerateRequest request, List<GenerationEvent> told) {
+        return told.stream().filter(event -> event.getRequestId().equals(request.getRequestId())).toList();
     }
 
     @Test
@@ -209,17 +214,23 @@ class ScenarioTest {
         assertEquals(Status.Code.CANCELLED, status.getStatus().getCode());
         checkCancelled(client, request, events.get(events.size() - 1).getFailed());
 
-        try (var session = client.session(IN_20S)) {
-            var generation = session.start(requestTo("slow").build());
+        var other = requestTo("slow").build();
+        try (var told = client.events(IN_20S, other)) {
             var error = assertThrows(HeadraceException.class, () -> {
-                for (var event : generation) {
+                for (var event : told) {
                     if (event.hasChunk()) {
-                        generation.cancel();
+                        told.cancel(other.getRequestId());
                     }
                 }
             });
-            checkCancelled(client, generation.request(), error.detail().orElseThrow());
+            checkCancelled(client, other, error.detail().orElseThrow());
         }
+
+        var left = requestTo("slow").build();
+        try (var told = client.events(IN_20S, left)) {
+            assertEquals(" tok0", told.text().iterator().next().substring(0, 5));
+        }
+        assertEquals(ErrorCode.ERROR_CODE_CANCELLED, recordOf(client, left).getErrorCode());
     }
 
     @Test
@@ -255,12 +266,12 @@ class ScenarioTest {
         var kept = requestTo("slow").setOnDisconnect(DisconnectPolicy.DISCONNECT_POLICY_KEEP).build();
         var ending = requestTo("slow").setOnDisconnect(DisconnectPolicy.DISCONNECT_POLICY_CANCEL).build();
         try (var throughProxy = new HeadraceClient(proxy.addTransportFilter(counter).build());
-                var generation = throughProxy.stream(kept, IN_20S);
-                var ends = throughProxy.stream(ending, IN_20S)) {
-            Summary.of(generation).checkSlow();
+                var goesOn = throughProxy.events(IN_20S, kept);
+                var ends = throughProxy.events(IN_20S, ending)) {
+            Summary.of(goesOn).checkSlow();
             assertTrue(connections.get() >= 3, "it was not resumed twice: " + connections);
             var error = assertThrows(HeadraceException.class, () -> Summary.of(ends));
-            assertEquals(ErrorCode.ERROR_CODE_NETWORK_ERROR, error.code(), "where it ends with the connection");
+            assertEquals(ErrorCode.ERROR_CODE_CANCELLED, error.code(), "where it ends with the connection");
         }
     }
 

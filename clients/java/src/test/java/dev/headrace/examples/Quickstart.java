@@ -11,8 +11,8 @@ public final class Quickstart {
         var target = arguments.length > 0 ? arguments[0] : "localhost:50051";
         var channel = Grpc.newChannelBuilder(target, InsecureChannelCredentials.create()).build();
         try (var client = new HeadraceClient(channel);
-                var generation = client.stream(HeadraceClient.prompt("What does a river do?").build())) {
-            generation.text().forEach(text -> {
+                var events = client.events(HeadraceClient.prompt("What does a river do?").build())) {
+            events.text().forEach(text -> {
                 System.out.print(text);
                 System.out.flush();
             });

@@ -3,7 +3,6 @@ package dev.headrace;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
-import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -28,7 +27,6 @@ import io.grpc.InsecureChannelCredentials;
 import io.grpc.InsecureServerCredentials;
 import io.grpc.Server;
 import io.grpc.Status;
-import io.grpc.StatusRuntimeException;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.time.Duration;
@@ -36,6 +34,8 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Deque;
 import java.util.List;
+import java.util.Set;
+import java.util.UUID;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.LinkedBlockingQueue;
@@ -46,8 +46,8 @@ import org.junit.jupiter.api.Timeout;
 
 /** The helper against a server that plays scripted streams, and answers requests to cancel. */
 @Timeout(20)
-class SessionTest {
-    private enum End { OK, LOST, STAYS }
+class EventsTest {
+    private enum End { OK, LOST, REFUSED, STAYS }
 
     /** What the server does on one stream: it tells events of the generation that the first command is about, and ends, or stays. */
     private record Script(End end, List<GenerationEvent.Builder> events) {
@@ -63,7 +63,7 @@ class SessionTest {
 
     private static final class Scripted extends GenerationServiceImplBase {
         final Deque<Script> scripts = new ArrayDeque<>();
-        /** What the server sees of its client: commands, requests to cancel, and "half-close". */
+        /** What the server sees of its client: commands, requests to cancel, and "half-close" on a stream that stays. */
         final BlockingQueue<Object> seen = new LinkedBlockingQueue<>();
         /** The last stream that was opened. */
         private volatile StreamObserver<StreamGenerateResponse> stream;
@@ -87,6 +87,7 @@ class SessionTest {
                     switch (script.end()) {
                         case OK -> responses.onCompleted();
                         case LOST -> lose();
+                        case REFUSED -> responses.onError(Status.PERMISSION_DENIED.asRuntimeException());
                         case STAYS -> {}
                     }
                 }
@@ -96,9 +97,8 @@ class SessionTest {
 
                 @Override
                 public void onCompleted() {
-                    seen.add("half-close");
                     if (script.end() == End.STAYS) {
-                        responses.onCompleted();
+                        seen.add("half-close");
                     }
                 }
             };
@@ -181,13 +181,13 @@ class SessionTest {
         return HeadraceClient.prompt("Hello").build();
     }
 
-    private static GenerateRequest ending() {
-        return HeadraceClient.prompt("Hello").setOnDisconnect(DisconnectPolicy.DISCONNECT_POLICY_CANCEL).build();
+    private static String idOf(Events events, int number) {
+        return events.requests().get(number).getRequestId();
     }
 
-    /** Reads what a generation tells, in words. */
-    private static void read(Generation generation, List<String> told) {
-        for (var event : generation) {
+    /** Reads what is told, in words. */
+    private static void read(Events events, List<String> told) {
+        for (var event : events) {
             told.add(switch (event.getEventCase()) {
                 case TRANSITION -> event.getTransition().getToState().name().replace("REQUEST_STATE_", "");
                 case CHUNK -> event.getChunk().getText();
@@ -196,9 +196,9 @@ class SessionTest {
         }
     }
 
-    private static HeadraceException failureOf(Generation generation, String... expected) {
+    private static HeadraceException failureOf(Events events, String... expected) {
         var told = new ArrayList<String>();
-        var failure = assertThrows(HeadraceException.class, () -> read(generation, told));
+        var failure = assertThrows(HeadraceException.class, () -> read(events, told));
         assertEquals(List.of(expected), told);
         return failure;
     }
@@ -212,7 +212,7 @@ class SessionTest {
                 Script.of(End.LOST, validating, streaming, chunk(0, "a"), chunk(1, "b")),
                 Script.of(End.OK, streaming, chunk(1, "b"), chunk(2, "c"), completed()));
         var told = new ArrayList<String>();
-        read(client.stream(hello()), told);
+        read(client.events(hello()), told);
         assertEquals(List.of("VALIDATING", "STREAMING", "a", "b", "c", "completed"), told);
         var first = service.command();
         assertFalse(first.getGenerate().getRequestId().isEmpty());
@@ -222,132 +222,157 @@ class SessionTest {
     }
 
     @Test
-    void each_generation_goes_on_when_the_stream_of_a_session_is_lost() throws Exception {
+    void only_what_still_runs_goes_on_when_the_stream_is_lost() throws Exception {
         serve(Script.of(End.STAYS), Script.of(End.STAYS));
-        var session = client.session(null);
-        var one = session.start(hello());
-        var other = session.start(hello());
-        service.command();
-        service.command();
-        service.tell(one.request().getRequestId(), chunk(0, "a"));
+        var events = client.events(hello(), hello(), hello());
+        for (var request : events.requests()) {
+            assertEquals(request, service.command().getGenerate(), "they begin in their order");
+        }
+        assertEquals("half-close", service.next());
+        service.tell(idOf(events, 0), chunk(0, "a"));
+        service.tell(idOf(events, 1), completed());
         service.lose();
-        assertEquals("a", one.text().iterator().next());
-        var rest = CompletableFuture.supplyAsync(() -> one.text().toList());
-        assertEquals(1, service.command().getResume().getNextIndex());
-        var all = CompletableFuture.supplyAsync(() -> other.text().toList());
-        assertEquals(other.request(), service.command().getGenerate());
-        for (var event : List.of(chunk(0, "A"), completed())) {
-            service.tell(other.request().getRequestId(), event);
-        }
-        for (var event : List.of(chunk(1, "b"), completed())) {
-            service.tell(one.request().getRequestId(), event);
-        }
-        assertEquals(List.of("b"), rest.get());
-        assertEquals(List.of("A"), all.get());
+        var told = new ArrayList<String>();
+        var reading = CompletableFuture.runAsync(() -> read(events, told));
+        var resume = service.command().getResume();
+        assertEquals(idOf(events, 0), resume.getRequestId());
+        assertEquals(1, resume.getNextIndex());
+        assertEquals(events.requests().get(2), service.command().getGenerate());
+        assertEquals("half-close", service.next());
+        service.tell(idOf(events, 2), chunk(0, "A"));
+        service.tell(idOf(events, 0), chunk(1, "b"));
+        service.tell(idOf(events, 0), completed());
+        service.tell(idOf(events, 2), completed());
+        reading.get();
+        assertEquals(List.of("a", "completed", "A", "b", "completed", "completed"), told);
+        assertTrue(service.seen.isEmpty(), "nothing is cancelled after its end");
     }
 
     @Test
-    void a_lost_stream_is_an_exception_when_the_generation_ends_with_it() throws Exception {
-        serve(Script.of(End.LOST, chunk(0, "a")));
-        var generation = client.stream(ending());
-        var failure = failureOf(generation, "a");
+    void a_lost_stream_is_an_exception_when_the_server_has_ended_the_generation() throws Exception {
+        serve(Script.of(End.LOST, chunk(0, "a")), Script.of(End.OK, failed(ErrorCode.ERROR_CODE_CANCELLED)));
+        var events = client.events(hello().toBuilder().setOnDisconnect(DisconnectPolicy.DISCONNECT_POLICY_CANCEL).build());
+        assertEquals(ErrorCode.ERROR_CODE_CANCELLED, failureOf(events, "a", "failed").code());
+        assertEquals(DisconnectPolicy.DISCONNECT_POLICY_CANCEL, service.command().getGenerate().getOnDisconnect());
+        assertThrows(IllegalStateException.class, () -> events.text().toList(), "what failed is not complete when it is read again");
+    }
+
+    @Test
+    void it_goes_on_when_a_stream_ends_with_ok_before_the_generation() throws Exception {
+        serve(Script.of(End.OK, chunk(0, "a")), Script.of(End.OK, chunk(1, "b"), completed()));
+        assertEquals(List.of("a", "b"), client.events(hello()).text().toList());
+    }
+
+    @Test
+    void a_refused_stream_is_an_exception_at_once() throws Exception {
+        serve(Script.of(End.REFUSED));
+        var failure = failureOf(client.events(hello()));
+        assertEquals(ErrorCode.ERROR_CODE_UNKNOWN_ERROR, failure.code());
+        assertEquals(Status.Code.PERMISSION_DENIED, Status.fromThrowable(failure.getCause()).getCode());
+        assertTrue(failure.detail().isEmpty());
+    }
+
+    @Test
+    void a_lost_connection_is_a_network_error() {
+        var failure = HeadraceException.of(Status.UNAVAILABLE.asRuntimeException());
         assertEquals(ErrorCode.ERROR_CODE_NETWORK_ERROR, failure.code());
         assertTrue(failure.detail().isEmpty());
-        assertEquals(Status.Code.UNAVAILABLE, ((StatusRuntimeException) failure.getCause()).getStatus().getCode());
-        assertThrows(IllegalStateException.class, () -> generation.text().toList(), "what failed is not complete when it is read again");
     }
 
     @Test
-    void a_stream_without_an_end_is_an_exception_when_the_status_is_ok() throws Exception {
-        serve(Script.of(End.OK, chunk(0, "a")));
-        assertEquals(ErrorCode.ERROR_CODE_NETWORK_ERROR, failureOf(client.stream(ending()), "a").code());
-    }
-
-    @Test
-    void the_others_go_on_when_one_generation_of_a_session_fails() throws Exception {
+    void the_others_go_on_when_one_generation_fails() throws Exception {
         serve(Script.of(End.STAYS));
-        var session = client.session(null);
-        var one = session.start(hello());
-        var other = session.start(hello());
+        var events = client.events(hello(), hello(), hello());
         service.command();
-        service.command();
-        service.tell(one.request().getRequestId(), failed(ErrorCode.ERROR_CODE_SERVER_ERROR));
-        var failure = failureOf(one);
-        assertEquals(ErrorCode.ERROR_CODE_SERVER_ERROR, failure.code());
+        service.tell(idOf(events, 0), failed(ErrorCode.ERROR_CODE_SERVER_ERROR));
+        service.tell(idOf(events, 1), failed(ErrorCode.ERROR_CODE_CONTENT_FILTER));
+        service.tell(idOf(events, 2), chunk(0, "a"));
+        service.tell(idOf(events, 2), completed());
+        var failure = failureOf(events, "failed", "failed", "a", "completed");
+        assertEquals(ErrorCode.ERROR_CODE_SERVER_ERROR, failure.code(), "the first one's");
         assertEquals("no", failure.getMessage());
-        service.tell(other.request().getRequestId(), completed());
-        assertEquals(List.of(), other.text().toList());
     }
 
     @Test
-    void the_server_learns_of_it_when_a_generation_is_closed() throws Exception {
+    void what_fails_is_an_exception_when_only_its_text_is_read() throws Exception {
+        serve(Script.of(End.OK, chunk(0, "a"), failed(ErrorCode.ERROR_CODE_SERVER_ERROR)));
+        var told = new ArrayList<String>();
+        assertThrows(HeadraceException.class, () -> client.events(hello()).text().forEach(told::add));
+        assertEquals(List.of("a"), told);
+    }
+
+    @Test
+    void the_server_learns_of_it_when_a_generation_is_left() throws Exception {
         serve(Script.of(End.STAYS, chunk(0, "a")));
         cancels.addAll(List.of(Status.NOT_FOUND, Status.UNAVAILABLE));
-        var generation = client.stream(hello());
-        assertEquals("a", generation.text().iterator().next());
+        var events = client.events(hello());
+        assertEquals("a", events.text().iterator().next());
         service.command();
-        generation.close();
-        for (int i = 0; i < 3; i++) { // where it is not known yet, and where the connection is lost, once more
-            assertEquals(generation.request().getRequestId(), service.cancelled());
-        }
-        assertEquals(ErrorCode.ERROR_CODE_CANCELLED, failureOf(generation).code());
         assertEquals("half-close", service.next());
-        generation.close();
+        events.close();
+        for (int i = 0; i < 3; i++) { // where it is not known yet, and where the connection is lost, once more
+            assertEquals(idOf(events, 0), service.cancelled());
+        }
+        assertEquals(ErrorCode.ERROR_CODE_CANCELLED, failureOf(events, "failed").code());
+        events.close();
         assertTrue(service.seen.isEmpty(), "it has ended");
     }
 
     @Test
-    void closing_is_an_exception_when_the_server_does_not_cancel() throws Exception {
+    void all_that_run_are_cancelled_when_they_are_left() throws Exception {
+        serve(Script.of(End.STAYS));
+        var events = client.events(hello(), hello(), hello());
+        for (var request : events.requests()) {
+            assertEquals(request, service.command().getGenerate());
+        }
+        assertEquals("half-close", service.next());
+        service.tell(idOf(events, 0), completed());
+        assertTrue(events.iterator().next().hasCompleted());
+        events.close();
+        assertEquals(Set.of(idOf(events, 1), idOf(events, 2)), Set.of(service.cancelled(), service.cancelled()));
+        assertTrue(service.seen.isEmpty(), "the first one has ended");
+    }
+
+    @Test
+    void the_others_go_on_when_one_generation_is_cancelled() throws Exception {
+        serve(Script.of(End.STAYS));
+        var events = client.events(hello(), hello());
+        service.command();
+        service.command();
+        events.cancel(idOf(events, 0).toUpperCase());
+        service.tell(idOf(events, 1), completed());
+        assertEquals(ErrorCode.ERROR_CODE_CANCELLED, failureOf(events, "failed", "completed").code());
+    }
+
+    @Test
+    void leaving_is_an_exception_when_the_server_does_not_cancel() throws Exception {
         serve(Script.of(End.STAYS));
         cancels.add(Status.INTERNAL);
-        assertEquals(ErrorCode.ERROR_CODE_UNKNOWN_ERROR, assertThrows(HeadraceException.class, client.stream(hello())::close).code());
+        assertEquals(ErrorCode.ERROR_CODE_UNKNOWN_ERROR, assertThrows(HeadraceException.class, client.events(hello())::close).code());
     }
 
     @Test
-    void the_stream_ends_in_good_order_when_its_only_generation_has_ended() throws Exception {
-        serve(Script.of(End.STAYS, chunk(0, "a"), completed()));
-        assertEquals(List.of("a"), client.stream(hello()).text().toList());
-        service.command();
-        assertEquals("half-close", service.next());
+    void an_id_is_sent_in_the_form_in_which_events_tell_it() throws Exception {
+        serve(Script.of(End.STAYS, completed()));
+        var id = UUID.randomUUID().toString();
+        assertEquals(List.of(), client.events(hello().toBuilder().setRequestId(id.toUpperCase()).build()).text().toList());
+        assertEquals(id, service.command().getGenerate().getRequestId());
     }
 
     @Test
-    void a_further_stream_is_opened_when_a_session_had_nothing_to_do() throws Exception {
-        serve(Script.of(End.STAYS, completed()), Script.of(End.STAYS, chunk(0, "a"), completed()));
-        try (var session = client.session(null)) {
-            assertEquals(List.of(), session.start(hello()).text().toList());
-            assertEquals(List.of("a"), session.start(hello()).text().toList());
-        }
-    }
-
-    @Test
-    void it_is_the_same_generation_when_its_id_is_started_again() throws Exception {
-        serve(Script.of(End.STAYS));
-        var session = client.session(null);
-        var generation = session.start(hello());
-        assertSame(generation, session.start(generation.request()));
-        service.command();
-        service.tell(generation.request().getRequestId(), completed());
-        assertEquals(List.of(), generation.text().toList());
-        assertEquals("half-close", service.next(), "nothing else was sent");
-    }
-
-    @Test
-    void its_generations_are_cancelled_when_a_session_is_closed() throws Exception {
-        serve(Script.of(End.STAYS));
-        Generation generation;
-        try (var session = client.session(null)) {
-            generation = session.start(hello());
-            service.command();
-        }
-        assertEquals(generation.request().getRequestId(), service.cancelled());
-        assertEquals(ErrorCode.ERROR_CODE_CANCELLED, failureOf(generation).code());
+    void nothing_is_sent_when_an_id_is_wrong_or_comes_twice() throws Exception {
+        serve();
+        var wrong = hello().toBuilder().setRequestId("mine").build();
+        assertThrows(IllegalArgumentException.class, () -> client.events(wrong));
+        var named = hello().toBuilder().setRequestId(UUID.randomUUID().toString()).build();
+        assertThrows(IllegalArgumentException.class, () -> client.events(named, named));
+        assertTrue(service.seen.isEmpty());
     }
 
     @Test
     void the_deadline_ends_reconnecting_when_nobody_listens() {
         try (var nobody = clientOf(1)) {
-            assertEquals(ErrorCode.ERROR_CODE_TIMEOUT, failureOf(nobody.stream(hello(), Duration.ofMillis(120))).code());
+            assertEquals(ErrorCode.ERROR_CODE_TIMEOUT, failureOf(nobody.events(Duration.ofMillis(120), hello())).code());
         }
     }
 
@@ -355,25 +380,14 @@ class SessionTest {
     void reconnecting_goes_on_when_streams_fail_while_they_are_opened() {
         var channel = Grpc.newChannelBuilder("127.0.0.1:1", InsecureChannelCredentials.create()).directExecutor().build();
         try (var nobody = new HeadraceClient(channel)) {
-            assertEquals(ErrorCode.ERROR_CODE_TIMEOUT, failureOf(nobody.stream(hello(), Duration.ofMillis(120))).code());
+            assertEquals(ErrorCode.ERROR_CODE_TIMEOUT, failureOf(nobody.events(Duration.ofMillis(120), hello())).code());
         }
-    }
-
-    @Test
-    void the_stream_ends_in_good_order_when_another_generation_of_the_session_was_given_up() throws Exception {
-        serve(Script.of(End.LOST), Script.of(End.STAYS, completed()));
-        var session = client.session(null);
-        failureOf(session.start(ending()));
-        assertEquals(List.of(), session.start(hello()).text().toList());
-        service.command();
-        service.command();
-        assertEquals("half-close", service.next());
     }
 
     @Test
     void a_missing_chunk_is_an_exception() throws Exception {
         serve(Script.of(End.OK, chunk(0, "a"), chunk(2, "c"), completed()));
-        assertTrue(failureOf(client.stream(hello()), "a").getMessage().contains("chunk 1 is missing"));
+        assertTrue(failureOf(client.events(hello()), "a").getMessage().contains("chunk 1 is missing"));
     }
 
     @Test
@@ -381,17 +395,18 @@ class SessionTest {
         var again = GenerationEvent.newBuilder().setDiscontinuity(Discontinuity.getDefaultInstance());
         serve(Script.of(End.OK, chunk(0, "a"), again, chunk(1, "A"), completed()));
         var told = new ArrayList<String>();
-        assertThrows(IllegalStateException.class, () -> client.stream(hello()).text().forEach(told::add));
+        assertThrows(IllegalStateException.class, () -> client.events(hello()).text().forEach(told::add));
         assertEquals(List.of("a"), told);
     }
 
     @Test
     void an_interrupted_reader_stops_waiting_and_cancels() throws Exception {
         serve(Script.of(End.STAYS));
-        try (var generation = client.stream(hello())) {
+        try (var events = client.events(hello())) {
             service.command();
+            assertEquals("half-close", service.next());
             Thread.currentThread().interrupt();
-            assertEquals(ErrorCode.ERROR_CODE_CANCELLED, failureOf(generation).code());
+            assertEquals(ErrorCode.ERROR_CODE_CANCELLED, failureOf(events).code());
         }
         assertTrue(Thread.interrupted(), "the thread stays interrupted");
         assertFalse(service.cancelled().isEmpty());
