@@ -8,7 +8,7 @@ use headrace::{Client, StreamExt};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = std::env::args().nth(1).unwrap_or("localhost:50051".into());
     let client = Client::connect(format!("http://{target}")).await?;
-    let mut text = client.stream("What does a river do?").text();
+    let mut text = client.text("What does a river do?");
     while let Some(piece) = text.next().await {
         print!("{}", piece?);
         let _ = stdout().flush();

@@ -1,6 +1,3 @@
-use std::time::Duration;
-
-use tokio::time::Instant;
 use tonic::service::{Interceptor, interceptor::InterceptedService};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, metadata::MetadataMap};
@@ -8,7 +5,6 @@ use tonic::{Request, Status, metadata::MetadataMap};
 use crate::v1::generation_service_client::GenerationServiceClient;
 use crate::v1::request_service_client::RequestServiceClient;
 use crate::v1::{ChatMessage, ContentPart, GenerateRequest, MessageRole, content_part::Part};
-use crate::{Generation, Session};
 
 /// A connection. Clones share it. It is the interceptor of its stubs: `AnalyticsServiceClient::with_interceptor(client.channel.clone(),
 /// client.clone())`, and so on, makes those of the other services.
@@ -18,7 +14,6 @@ pub struct Client {
     pub channel: Channel,
     /// What every RPC carries, such as `authorization`.
     pub metadata: MetadataMap,
-    pub(crate) deadline: Option<Instant>,
 }
 
 impl Client {
@@ -29,22 +24,7 @@ impl Client {
 
     /// A client on a channel of tonic's, which connects again by itself.
     pub fn new(channel: Channel) -> Self {
-        Self { channel, metadata: MetadataMap::new(), deadline: None }
-    }
-
-    /// Runs one generation on a stream of its own. A text is a request of one message of the user.
-    pub fn stream(&self, request: impl Into<GenerateRequest>) -> Generation {
-        self.session().start(request)
-    }
-
-    /// Opens a stream for many generations, in a task of the current Tokio runtime.
-    pub fn session(&self) -> Session {
-        Session::open(self.clone())
-    }
-
-    /// The same for so much time, after which what still runs fails. The server knows it as the deadline.
-    pub fn session_with_timeout(&self, timeout: Duration) -> Session {
-        Session::open(Self { deadline: Some(Instant::now() + timeout), ..self.clone() })
+        Self { channel, metadata: MetadataMap::new() }
     }
 
     /// The stub of `GenerationService`. The statuses of all stubs convert to [`Error`](crate::Error), by `?` too.
@@ -65,9 +45,15 @@ impl Interceptor for Client {
     }
 }
 
+/// A request of one message of the user.
 impl From<&str> for GenerateRequest {
     fn from(prompt: &str) -> Self {
         let content = vec![ContentPart { part: Some(Part::Text(prompt.into())) }];
         Self { messages: vec![ChatMessage { role: MessageRole::User.into(), content }], ..Default::default() }
     }
+}
+
+/// A new request id, for one that has to be known before the first event tells it.
+pub fn new_id() -> String {
+    uuid::Uuid::new_v4().to_string()
 }

@@ -1,12 +1,12 @@
-//! A client of Headrace. It streams answers, runs many generations over one stream, resumes them after a lost connection, and gives every
-//! error a type. All else is in the generated stubs and messages, [`v1`].
+//! A client of Headrace. It streams answers, runs many generations over one stream, resumes them after a lost connection, cancels them, and
+//! gives every error a type. All else is in the generated stubs and messages, [`v1`].
 //!
 //! ```no_run
 //! use headrace::StreamExt;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = headrace::Client::connect("http://localhost:50051").await?;
-//! let mut text = client.stream("What does a river do?").text();
+//! let mut text = client.text("What does a river do?");
 //! while let Some(piece) = text.next().await {
 //!     print!("{}", piece?);
 //! }
@@ -16,12 +16,12 @@
 
 mod client;
 mod error;
-mod stream;
+mod events;
 
-pub use client::Client;
+pub use client::{Client, new_id};
 pub use error::Error;
-pub use stream::{Generation, Session};
-/// What gives a [`Generation`] and its text their `next`.
+pub use events::{Events, Text};
+/// What gives [`Events`] and [`Text`] their `next`.
 pub use tokio_stream::StreamExt;
 
 /// The generated messages and stubs.

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use headrace::v1::generation_event::Event;
 use headrace::v1::stream_chunk::Delta;
@@ -64,10 +65,12 @@ pub fn request_to(provider: &str) -> GenerateRequest {
     }
 }
 
+const IN_20S: Duration = Duration::from_secs(20);
+
 /// A message with the deadline of 20 seconds.
 pub fn within_20s<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.set_timeout(std::time::Duration::from_secs(20));
+    request.set_timeout(IN_20S);
     request
 }
 
@@ -79,9 +82,11 @@ pub struct Summary {
     pub result: Option<GenerationResult>,
 }
 
-pub async fn collect<E: Into<Error>>(mut events: impl Stream<Item = Result<GenerationEvent, E>> + Unpin) -> Result<Summary, Error> {
-    let mut seen = Summary::default();
-    while let Some(event) = events.next().await {
+/// Reads to the end, which has to come within 20 seconds.
+pub async fn collect<E: Into<Error>>(events: impl Stream<Item = Result<GenerationEvent, E>>) -> Result<Summary, Error> {
+    let (mut seen, end) = (Summary::default(), tokio::time::Instant::now() + IN_20S);
+    let mut events = Box::pin(events);
+    while let Some(event) = tokio::time::timeout_at(end, events.next()).await.expect("an end within 20 seconds") {
         assert!(seen.result.is_none(), "something came after completed");
         match event.map_err(Into::into)?.event {
             Some(Event::Transition(transition)) => seen.transitions.push(transition),
@@ -129,6 +134,19 @@ pub async fn check_cancelled(client: &Client, id: &str, failed: &ProviderError) 
     assert!(slow_text().starts_with(partial) && partial.len() < slow_text().len(), "{partial}");
     let record = record_of(client, id).await.expect("the record");
     assert_eq!((record.state(), record.error_code()), (RequestState::Failed, ErrorCode::Cancelled));
+}
+
+/// Asks for the record until it shows this failure.
+pub async fn check_ends(client: &Client, id: &str, code: ErrorCode) {
+    let begin = Instant::now();
+    loop {
+        let record = record_of(client, id).await.expect("the record");
+        if record.state() == RequestState::Failed {
+            return assert_eq!(record.error_code(), code);
+        }
+        assert!(begin.elapsed() < Duration::from_secs(5), "it still runs");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 pub async fn record_of(client: &Client, id: &str) -> Result<RequestRecord, Status> {
