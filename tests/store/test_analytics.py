@@ -42,9 +42,10 @@ from headrace_server.store.analytics import (
     usage,
 )
 from headrace_server.store.analytics_memory import MemoryAnalytics
-from headrace_server.store.connection import Readers
+from headrace_server.store.connection import Durability, Readers, open_writer
 from headrace_server.store.migrate import migrate
 from headrace_server.store.rows import LOGS, METRICS
+from headrace_server.store.sums import add_batch
 
 Sql = Callable[..., list[Any]]
 EVER = TimeRange(start=0, end=2**62)
@@ -68,8 +69,9 @@ users = st.sampled_from(["", "u", "ü"])
 tags = st.lists(st.sampled_from(["a", "A", "ß"]), max_size=4).map(tuple)
 maybe_millis = st.none() | st.integers(0, 600_000)
 tokens = st.integers(0, 2**31 - 1)
-# Where hours and days begin and end, and between.
-times = st.builds(lambda hour, more: BASE + hour * HOUR + more, st.integers(0, 50), st.sampled_from([-1, 0, 1]) | st.integers(0, HOUR))
+# Where hours, days and weeks begin and end, and between.
+hours = st.integers(0, 50) | st.sampled_from([day * 24 for day in range(25)])
+times = st.builds(lambda hour, more: BASE + hour * HOUR + more, hours, st.sampled_from([-1, 0, 1]) | st.integers(0, HOUR))
 
 
 @st.composite
@@ -144,7 +146,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def sqlite_file(folder: str, template: bytes, rows: Rows) -> Path:
+def sqlite_file(folder: str, template: bytes, rows: Rows, summed: int = 0) -> Path:
+    """A database with the rows, so many of them in the sums."""
     path = Path(folder) / "headrace.db"
     path.write_bytes(template)
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -152,7 +155,16 @@ def sqlite_file(folder: str, template: bytes, rows: Rows) -> Path:
             names = table.names()
             statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
             connection.executemany(statement, [table.encode(line) for line in lines])  # type: ignore[arg-type]
+    asyncio.run(add_to_sums(path, summed))
     return path
+
+
+async def add_to_sums(path: Path, number: int) -> None:
+    connection = await open_writer(path, Durability.NORMAL)
+    try:
+        assert await add_batch(connection, number) <= number
+    finally:
+        await connection.close()
 
 
 async def all_pages(ask: Any, query: Any, key: Callable[[Any], Any]) -> list[Any]:
@@ -181,10 +193,18 @@ def by_time(row: FailedRequest) -> tuple[int, str]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(rows=rows(), success=success_queries, hourly=hourly_queries, failed=failed_queries, usages=st.lists(usage_queries, max_size=4))
+@given(
+    rows=rows(),
+    summed=st.sampled_from([0, 100]) | st.integers(1, 20),
+    success=success_queries,
+    hourly=hourly_queries,
+    failed=failed_queries,
+    usages=st.lists(usage_queries, max_size=6),
+)
 def test_sqlite_says_what_a_plain_count_over_the_rows_says(
     template: bytes,
     rows: Rows,
+    summed: int,
     success: SuccessRatesQuery,
     hourly: HourlyPerformanceQuery,
     failed: FailedRequestsQuery,
@@ -210,7 +230,7 @@ def test_sqlite_says_what_a_plain_count_over_the_rows_says(
             await readers.close()
 
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(compare(sqlite_file(folder, template, rows)))
+        asyncio.run(compare(sqlite_file(folder, template, rows, summed)))
 
 
 # Ages in milliseconds, none within two minutes of where the ranges of the views begin.
@@ -234,7 +254,10 @@ def test_the_views_say_the_same_over_their_own_ranges(template: bytes, data: st.
             [row.model_dump() | {"state": "failed"} for row in await plain.list_failed_requests(FailedRequestsQuery(range=ever))],
         ]
 
-    with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(sqlite_file(folder, template, found))) as connection:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(sqlite3.connect(sqlite_file(folder, template, found, data.draw(st.integers(0, 30))))) as connection,
+    ):
         connection.row_factory = sqlite3.Row
         names = ("provider_success_rate", "provider_performance_hourly", "provider_failed_requests")
         views = [[dict(row) for row in connection.execute(f"SELECT * FROM {name}")] for name in names]
@@ -456,16 +479,37 @@ def test_failures_follow_an_index_instead_of_sorting(plan: Any, more: dict[str, 
     assert "TEMP B-TREE FOR ORDER BY" not in found  # ids within one millisecond are sorted, and nothing else
 
 
+IN_RANGE = "provider_metrics_created_at (created_at>? AND created_at<?)"
+
+
+@pytest.mark.parametrize(
+    ("more", "ends"),
+    [
+        ({}, IN_RANGE),
+        ({"group_by": ("provider", "model")}, IN_RANGE),
+        ({"group_by": ("day",), "provider": "claude"}, IN_RANGE),
+        ({"group_by": ("user",)}, IN_RANGE),
+        ({"group_by": ("tag", "provider"), "model": "m"}, IN_RANGE),
+        ({"tag": "a"}, IN_RANGE),
+        ({"user_id": "u"}, "provider_logs_user_id_created_at (user_id=? AND created_at>? AND created_at<?)"),
+    ],
+    ids=str,
+)
+def test_usage_reads_sums_and_of_rows_those_at_the_ends_and_those_in_no_sum(plan: Any, more: dict[str, Any], ends: str) -> None:
+    found = plan(usage(UsageQuery(range=ONCE, **more)))
+    assert "SEARCH usage_sums USING PRIMARY KEY (kind=? AND length=? AND begin>? AND begin<?)" in found
+    assert found.count(f"INDEX {ends}") == 4
+    assert found.count("INDEX provider_metrics_unsummed (created_at>? AND created_at<?)") == 1
+    assert "SCAN line" not in found.replace("SCAN line; SCAN tag", "")  # groups of rows with the same tags
+    assert "SCAN log" not in found
+
+
 @pytest.mark.parametrize(
     ("more", "index"),
     [
-        ({}, "provider_metrics_created_at (created_at>? AND created_at<?)"),
-        ({"group_by": ("provider", "model")}, "provider_metrics_created_at (created_at>? AND created_at<?)"),
-        ({"group_by": ("day",), "provider": "claude"}, "provider_metrics_created_at (created_at>? AND created_at<?)"),
-        ({"group_by": ("user",)}, "provider_logs_created_at (created_at>? AND created_at<?)"),
-        ({"group_by": ("tag", "provider"), "model": "m"}, "provider_logs_created_at (created_at>? AND created_at<?)"),
-        ({"tag": "a"}, "provider_logs_created_at (created_at>? AND created_at<?)"),
-        ({"user_id": "u"}, "provider_logs_user_id_created_at (user_id=? AND created_at>? AND created_at<?)"),
+        ({"group_by": ("user", "tag")}, "INDEX provider_logs_created_at (created_at>? AND created_at<?)"),
+        ({"group_by": ("tag",), "tag": "a"}, "SEARCH wanted USING PRIMARY KEY (tag=? AND created_at>? AND created_at<?)"),
+        ({"group_by": ("user",), "tag": "a"}, "SEARCH wanted USING PRIMARY KEY (tag=? AND created_at>? AND created_at<?)"),
         (
             {"user_id": "u", "group_by": ("day", "tag"), "provider": "claude"},
             "provider_logs_user_id_created_at (user_id=? AND created_at>? AND created_at<?)",
@@ -473,8 +517,7 @@ def test_failures_follow_an_index_instead_of_sorting(plan: Any, more: dict[str, 
     ],
     ids=str,
 )
-def test_usage_reads_the_rows_of_the_range_alone(plan: Any, more: dict[str, Any], index: str) -> None:
+def test_usage_by_user_and_tag_reads_the_rows_of_the_range_alone(plan: Any, more: dict[str, Any], index: str) -> None:
     found = plan(usage(UsageQuery(range=ONCE, **more)))
-    assert f"INDEX {index}" in found
-    if "logs" in index:
-        assert "SEARCH metrics USING INDEX provider_metrics_request_id (request_id=?)" in found
+    assert index in found
+    assert "SEARCH metrics USING INDEX provider_metrics_request_id (request_id=?)" in found

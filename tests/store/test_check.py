@@ -178,7 +178,9 @@ async def test_what_is_wrong_is_found(filled: Filled, sql: Sql, statement: str, 
 
 async def test_rows_without_their_request_are_found(filled: Filled, path: Path) -> None:
     with sqlite3.connect(path) as connection:  # foreign keys are off
+        connection.execute("UPDATE provider_metrics SET request_id = 'nobody' WHERE request_id = ?", (filled.done.request_id,))
         connection.execute("DELETE FROM provider_logs WHERE request_id = ?", (filled.done.request_id,))
+        connection.execute("UPDATE provider_metrics SET request_id = ? WHERE request_id = 'nobody'", (filled.done.request_id,))
     connection.close()
     found = filled.check()
     assert sum("is not in provider_logs" in line and filled.done.request_id in line for line in found) == 3

@@ -15,7 +15,7 @@ import pytest
 from headrace_server.store.migrate import MigrationError, find_folder, migrate, read_migrations
 
 Sql = Callable[..., list[Any]]
-REAL = ["0001_tables.sql", "0002_views.sql", "0003_default_providers.sql", "0004_lowered_limits.sql", "0005_lists.sql"]
+REAL = ["0001_tables.sql", "0002_views.sql", "0003_default_providers.sql", "0004_lowered_limits.sql", "0005_lists.sql", "0006_sums.sql"]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ It is read in one transaction, so what is compared belongs together; nothing is 
 - that every row of every table can be read as what it is;
 - each request: it has ended, or its process is alive; its last transition is its state; what has ended has a time of end;
 - its metrics: of a completed request at most one line says success, of any other none (the lines may have been pruned);
+- the sums: each is that of its rows;
 - its kept chunks: without a gap from 0 on;
 - reservations: their request runs;
 - limits: `reserved` is the sum of the reservations. What is counted of `current_usage`, all but what a provider's word added (`lowered`),
@@ -27,6 +28,7 @@ from time import time
 from typing import Any
 from urllib.parse import quote
 
+from headrace_server.domain.analytics import HOUR
 from headrace_server.domain.errors import CorruptRow, ReplaySafety
 from headrace_server.domain.lifecycle import TERMINAL
 from headrace_server.domain.limits import MINUTE, LimitType, Window
@@ -37,6 +39,7 @@ from headrace_server.store.migrate import MigrationError, check_version
 from headrace_server.store.nodes import is_alive
 from headrace_server.store.rows import LOGS, METRICS, PROVIDERS, Table, held_from, window_from
 from headrace_server.store.spill import SpillFile, spill_files
+from headrace_server.store.sums import wrong_sums
 from headrace_server.store.transaction import SELECT_HELD, SELECT_LOGS, SELECT_METRICS, SELECT_WINDOWS
 
 DAY = 25 * 60 * MINUTE
@@ -133,6 +136,8 @@ class _Check:
                 running.add(row.request_id)
             yield from (f"request {row.request_id}: {what}" for what in _request(row, living))
         yield from self._metrics()
+        for kind, length, begin, number in wrong_sums(self.db):
+            yield f"sums of {kind}, {length // HOUR} h from {begin} on: {number} are not those of their rows"
         yield from self._chunks()
         for _ in self._rows(f"SELECT {', '.join(PROVIDERS.names())} FROM provider_configs", PROVIDERS):
             pass  # that they can be read is all

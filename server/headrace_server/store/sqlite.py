@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from headrace_server.store.nodes import RENEWAL, Node
 from headrace_server.store.queries import requests_page
 from headrace_server.store.retention import delete_batch
 from headrace_server.store.rows import LOGS, METRICS, PROVIDERS, window_from
+from headrace_server.store.sums import BATCH, add_batch, count_waiting
 from headrace_server.store.transaction import (
     SELECT_LOGS,
     SELECT_METRICS,
@@ -42,6 +44,11 @@ from headrace_server.store.writer import Writer
 __all__ = ["Durability", "SqliteStore"]
 
 _log = logging.getLogger(__name__)
+SUMMING = 1.0
+"""Seconds between looks at how many rows wait to be added to the sums."""
+SHARE = 4
+"""The pause after a batch is this many times as long as the batch took: four fifths of the writer's time stay the service's."""
+
 _PROVIDER_COLUMNS = PROVIDERS.names()
 _INSERT_PROVIDER = f"""INSERT INTO provider_configs ({", ".join(_PROVIDER_COLUMNS)})
     VALUES ({", ".join("?" * len(_PROVIDER_COLUMNS))}) ON CONFLICT (provider) DO NOTHING"""
@@ -64,7 +71,7 @@ class SqliteStore:
         self._readers = Readers()
         self.analytics = SqliteAnalytics(self._readers)
         self._writer: Writer | None = None
-        self._lease: asyncio.Task[None] | None = None
+        self._upkeep: list[asyncio.Task[None]] = []
         self._node = Node.here(node, 0)
         self._file: tuple[int, int] | None = None
 
@@ -85,7 +92,10 @@ class SqliteStore:
                 gone = unavailable(error) if isinstance(error, sqlite3.Error) else None
                 raise StoreUnavailable(f"{self._path}: {gone or error}") from error
             raise
-        self._lease = asyncio.create_task(self._keep_lease(), name="store lease")
+        self._upkeep = [
+            asyncio.create_task(self._keep_lease(), name="store lease"),
+            asyncio.create_task(self._keep_sums(), name="store sums"),
+        ]
 
     def _prepare(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,11 +119,11 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See Store.close."""
-        if self._lease is not None:
-            self._lease.cancel()
+        for task in self._upkeep:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._lease
-            self._lease = None
+                await task
+        self._upkeep = []
         if self._writer is not None:
             try:
                 await self._work(self._node.leave)
@@ -134,6 +144,21 @@ class SqliteStore:
                 await self._renew()
             except (StoreUnavailable, sqlite3.Error) as error:
                 _log.warning("the lease of this process is not renewed: %s", error)
+
+    async def _keep_sums(self) -> None:
+        while True:
+            await asyncio.sleep(SUMMING)
+            try:
+                await self.add_sums(at_least=BATCH)
+            except (StoreUnavailable, sqlite3.Error) as error:
+                _log.warning("the sums are not brought up to date, they take longer to read: %s", error)
+
+    async def add_sums(self, *, at_least: int = 1, pause: bool = True) -> None:
+        """Add rows of metrics to the sums, in batches, until fewer than this wait for it. Raises StoreUnavailable."""
+        while (await self._readers.fetch(*count_waiting(at_least)))[0][0] >= at_least:
+            began = time.monotonic()
+            await self._work(lambda db: add_batch(db, BATCH))
+            await asyncio.sleep(SHARE * (time.monotonic() - began) if pause else 0)
 
     async def _renew(self) -> None:
         await self._work(lambda db: self._node.renew(db, self._clock()))
