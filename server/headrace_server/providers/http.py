@@ -31,15 +31,30 @@ def make_transport(kind: TransportKind = "httptools", *, verify: ssl.SSLContext 
 def post(url: str, headers: Mapping[str, str], body: bytes, *, connect_timeout: float) -> httpx.Request:
     """A request as transports take it; `connect_timeout` in seconds. Raises httpx.InvalidURL, UnicodeEncodeError.
 
-    It goes to the transport and not through httpx's client, whose cookies, redirects and environment are not wanted here.
+    It goes to the transport and not through httpx's client, whose cookies, redirects and environment are not wanted here. What httpx
+    would find out about the body of a request with `content` is known here, and said at once.
     """
     timeout = {"connect": connect_timeout, "read": None, "write": None, "pool": None}
-    return httpx.Request("POST", _url(url), headers={**_HEADERS, **headers}, content=body, extensions={"timeout": timeout})
+    parsed, host = _url(url)
+    request = httpx.Request(
+        "POST",
+        parsed,
+        headers={"host": host, **_HEADERS, **headers, "content-length": str(len(body))},
+        stream=httpx.ByteStream(body),
+        extensions={"timeout": timeout},
+    )
+    request.read()
+    return request
 
 
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "headrace", "connection": "keep-alive"}
 
-_url = lru_cache(maxsize=1024)(httpx.URL)
+
+@lru_cache(maxsize=1024)
+def _url(url: str) -> tuple[httpx.URL, str]:
+    """A URL, and what the header `host` says for it."""
+    parsed = httpx.URL(url)
+    return parsed, parsed.netloc.decode("ascii")
 
 
 def tls_context() -> ssl.SSLContext:

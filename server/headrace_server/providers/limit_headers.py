@@ -17,8 +17,8 @@ def left(table: Iterable[LimitHeader], headers: Mapping[str, str], now: int) -> 
     """What is left, by the headers that are there and make sense. `now` is in milliseconds since the epoch."""
     found: dict[LimitType, int] = {}
     for header in table:
-        count = _COUNT.fullmatch(headers.get(header.name, ""))
-        if count is None:
+        value = headers.get(header.name)
+        if value is None or (count := _COUNT.fullmatch(value)) is None:
             continue
         of_the_day = header.reset and _is_far(headers.get(header.reset, ""), now)
         limit_type = LimitType.REQUESTS_PER_DAY if of_the_day else header.limit_type

@@ -6,6 +6,7 @@ not in it (Ollama, llama.cpp, vLLM, …) is taken to be as liberal as they are.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -126,11 +127,13 @@ class OpenAIChat:
         return openai_errors.classify(failure)
 
 
+@lru_cache(maxsize=1024)
 def _url(api_url: str) -> str:
     parts = urlsplit(api_url)
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/chat/completions"))
 
 
+@lru_cache(maxsize=1024)
 def _vendor(api_url: str) -> _Vendor:
     host = urlsplit(api_url).hostname or ""
     return next((vendor for name, vendor in _VENDORS.items() if host == name or host.endswith("." + name)), _LIBERAL)

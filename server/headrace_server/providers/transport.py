@@ -61,9 +61,10 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and wait for the head of its answer; see httpx.AsyncBaseTransport."""
-        for name, value in request.headers.raw:
-            if not _SENDABLE.fullmatch(value):  # said without the value: it may be a key
-                raise httpx.LocalProtocolError(f"the value of the header {name.decode('ascii', 'replace')!r} cannot be sent")
+        headers = request.headers.raw
+        if not _SENDABLE.fullmatch(b"".join([value for _, value in headers])):  # said without the value: it may be a key
+            wrong = next(name for name, value in headers if not _SENDABLE.fullmatch(value))
+            raise httpx.LocalProtocolError(f"the value of the header {wrong.decode('ascii', 'replace')!r} cannot be sent")
         url = request.url
         if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65_535:
             raise httpx.UnsupportedProtocol("the address must be http:// or https://, a host, and a port up to 65535")

@@ -85,16 +85,18 @@ class HttpUpstream:
         encoded = dialect.encode(request, provider, model, stream=request.stream)
         response = await self._send(encoded, traceparent, connect_timeout, begins)
         try:
-            told = left(dialect.limit_headers, response.headers, self._clock())
+            headers = dict(response.headers.items())  # httpx looks through all of them for each that is asked for
+            told = left(dialect.limit_headers, headers, self._clock())
             if response.status_code != httpx.codes.OK:
-                fault = _without(key, await self._refusal(dialect, response, key))
+                fault = _without(key, await self._refusal(dialect, response, headers, key))
                 if self._unknowns is not None and fault.code is ErrorCode.UNKNOWN_ERROR:
                     self._unknowns.unknown_error(provider, fault.http_status)
                 raise ProviderFault(replace(fault, left=told))
-            if response.headers.get("content-encoding", "identity") != "identity":
+            if headers.get("content-encoding", "identity") != "identity":
                 raise faults.malformed("the answer is compressed, though that was not asked for")
             decoder = dialect.decoder(provider)
             decoder.answer.most_pieces = self._max_pieces
+            decoder.answer.provider_request_id = faults.request_id(headers)
             return HttpCall(
                 response,
                 decoder,
@@ -131,11 +133,11 @@ class HttpUpstream:
         if call.fault is not None and call.fault.code is ErrorCode.UNKNOWN_ERROR:
             self._unknowns.unknown_error(provider, call.fault.http_status)
 
-    async def _refusal(self, dialect: Dialect, response: httpx.Response, key: str) -> Fault:
-        body = b"" if "content-encoding" in response.headers else await _error_body(response)
+    async def _refusal(self, dialect: Dialect, response: httpx.Response, headers: Mapping[str, str], key: str) -> Fault:
+        body = b"" if "content-encoding" in headers else await _error_body(response)
         if len(key) >= SHORTEST_SECRET:  # before anything is cut: half a key would not be found afterwards
             body = body.replace(key.encode(), REDACTED.encode())
-        return dialect.classify(HttpFailure(response.status_code, dict(response.headers), body, self._clock()))
+        return dialect.classify(HttpFailure(response.status_code, headers, body, self._clock()))
 
 
 class HttpCall:
@@ -155,7 +157,6 @@ class HttpCall:
     ) -> None:
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self.answer = decoder.answer
-        self.answer.provider_request_id = faults.request_id(response.headers)
         self.sent = True
         self.whole = whole
         self.left = left
@@ -286,7 +287,7 @@ class _Whole:
 
 
 def _check_sendable(headers: Mapping[str, str]) -> None:
-    if not all(_SENDABLE.fullmatch(value) for value in headers.values()):
+    if not _SENDABLE.fullmatch("".join(headers.values())):
         raise ProviderFault(_bad_key())
 
 
