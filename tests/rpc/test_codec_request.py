@@ -104,6 +104,7 @@ def test_an_empty_request_says_what_it_lacks() -> None:
     ("fields", "path", "words"),
     [
         ({"request_id": "x"}, "request_id", "must be a UUID"),
+        ({"request_id": "urn:01890a5dac96774bbcceb302099a8057"}, "request_id", "must be a UUID"),
         ({"provider": "No Such"}, "provider", "must match the pattern"),
         ({"model": "a\r\nx-evil: 1"}, "model", "must match the pattern"),
         ({"model": " "}, "model", "must match the pattern"),

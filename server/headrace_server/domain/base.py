@@ -2,7 +2,6 @@
 
 import json
 import re
-import uuid
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -47,13 +46,10 @@ def _no_control(value: str) -> str:
 def _uuid(value: str) -> str:
     if _CANONICAL_UUID.fullmatch(value):
         return value
-    try:
-        parsed = uuid.UUID(value)
-    except ValueError:
-        parsed = None
-    if parsed is None or len(value) != 36:
+    lower = value.lower()
+    if not _CANONICAL_UUID.fullmatch(lower):
         raise ValueError("must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057")
-    return str(parsed)
+    return lower
 
 
 def _walk(value: Any) -> Iterator[tuple[int, Any]]:
