@@ -15,6 +15,8 @@ class Clocks:
     started: float
     last_bytes: float | None = None
     last_content: float | None = None
+    stopped_at: float | None = None
+    """Since when nothing is read, because the readers take nothing."""
 
     def saw(self, now: float, *, content: bool) -> None:
         """Bytes came, with or without content in them."""
@@ -22,16 +24,30 @@ class Clocks:
         if content:
             self.last_content = now
 
-    def stood_still(self, seconds: float) -> None:
-        """For so long nothing was read: that silence was ours, not the provider's."""
+    def stop(self, now: float) -> None:
+        """Nothing is read any more: the silence that follows is ours, not the provider's."""
+        self.stopped_at = now
+
+    def go_on(self, now: float) -> None:
+        """The provider is read again."""
+        assert self.stopped_at is not None
+        seconds, self.stopped_at = now - self.stopped_at, None
         self.started += seconds
         if self.last_bytes is not None:
             self.last_bytes += seconds
         if self.last_content is not None:
             self.last_content += seconds
 
+    def look(self, now: float) -> float | None:
+        """When to look at the clocks again; None where one has run out. Nothing that comes meanwhile makes one run out before that."""
+        shortest = now + min(self.first_token, self.idle, self.progress)
+        if self.stopped_at is not None:
+            return shortest
+        due, _ = self.next()
+        return None if due <= now else min(due, shortest)
+
     def next(self) -> tuple[float, Subreason]:
-        """The clock that runs out first: when, and its name. Asked at every read, so words are made only when one has run out."""
+        """The clock that runs out first: when, and its name."""
         clocks = [((self.started if self.last_content is None else self.last_content) + self.progress, Subreason.PROGRESS)]
         if self.last_bytes is not None:
             clocks.append((self.last_bytes + self.idle, Subreason.STREAM_IDLE))

@@ -8,10 +8,12 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
 from headrace_server.admission import check_provider
+from headrace_server.alarm import Alarm, AlarmRang
 from headrace_server.clocks import Clocks
 from headrace_server.domain import machine, refusals, retry
 from headrace_server.domain.answer import Answer
@@ -31,6 +33,9 @@ from headrace_server.replay import outcome_of, tell_again
 from headrace_server.world import Caller, World
 
 log = logging.getLogger(__name__)
+
+SAVE_SOON = 0.05
+"""Seconds until the row says that the answer has begun. Nobody waits for that write, and an answer that is over by then spares it."""
 
 
 class Run:
@@ -73,6 +78,7 @@ class Run:
         """When the call at hand delivered its first chunk, on the loop's clock."""
         self.counts_from = 0
         """Index of the first chunk that still counts."""
+        self._saves_soon: asyncio.TimerHandle | None = None
         self.keeper = self._make_keeper() if self.request.on_disconnect is DisconnectPolicy.KEEP else None
         """Keeps the events in the store: from the start with policy KEEP, else once they are too large for memory."""
 
@@ -121,6 +127,8 @@ class Run:
 
     async def _end(self, fault: Fault | None) -> None:
         """Write the end down, then tell it."""
+        if self._saves_soon is not None:
+            self._saves_soon.cancel()
         settlement = self._end_attempt(fault) if self.ledger.attempt_is_open else self.ledger.release()
         last_words: list[GenerationEvent] = []
         if fault is None and self.generation.chunk_count > self.counts_from:
@@ -356,7 +364,7 @@ class Run:
         clocks = self._clocks(tried.provider)
         call = None
         try:
-            async with asyncio.timeout_at(None if clocks is None else clocks.next()[0]) as alarm:
+            with Alarm(clocks.look) if clocks is not None else nullcontext():
                 call = await self.world.upstream.call(
                     self.request,
                     tried.provider,
@@ -369,14 +377,12 @@ class Run:
                 while (deltas := await call.read()) is not None:
                     if clocks is not None:
                         clocks.saw(self.loop.time(), content=bool(deltas))
-                        alarm.reschedule(clocks.next()[0])
                     if deltas:
                         self._deliver(deltas, tried, whole=call.whole)
                     if self.generation.is_ahead:
-                        await self._wait_for_readers(clocks, alarm)
-        except TimeoutError:
-            if clocks is None or not alarm.expired():
-                raise
+                        await self._wait_for_readers(clocks)
+        except AlarmRang:
+            assert clocks is not None
             raise ProviderFault(clocks.fault(sent=self.sent)) from None
         finally:
             if call is not None:
@@ -386,14 +392,13 @@ class Run:
     def _begins(self) -> None:
         self.sent = True
 
-    async def _wait_for_readers(self, clocks: Clocks | None, alarm: asyncio.Timeout) -> None:
+    async def _wait_for_readers(self, clocks: Clocks | None) -> None:
         """Read nothing while the readers take nothing: the provider's socket fills, and it waits too. Its clocks stand still meanwhile."""
-        alarm.reschedule(None)
-        began = self.loop.time()
+        if clocks is not None:
+            clocks.stop(self.loop.time())
         await self.generation.caught_up()
         if clocks is not None:
-            clocks.stood_still(self.loop.time() - began)
-            alarm.reschedule(clocks.next()[0])
+            clocks.go_on(self.loop.time())
 
     def _clocks(self, provider: Provider) -> Clocks | None:
         """The clocks of a stream; a whole answer is bounded by connecting and the total only."""
@@ -418,10 +423,14 @@ class Run:
         if not self.delivered:
             if self.request.stream or not whole:
                 self._step(Event.RECEIVE_STREAM_CHUNK)
-                self._save()
+                if self.keeper is None:
+                    self._saves_soon = self.loop.call_later(SAVE_SOON, self._save)
+                else:
+                    self._save()  # what is kept has the transition in it
             self.first_chunk_at = self.loop.time()
             tried.first_token_latency = max(0, now - tried.began)
             self.delivered = True
+            self.context = self.context.with_chunk(now, len(merged))
         index, attempt = self.generation.chunk_count, self.context.attempt
         received = now if self.request.timing else None
         self._publish(
@@ -431,10 +440,13 @@ class Run:
             ]
         )
         tried.chunks += len(merged)
-        self.context = self.context.with_chunk(now, len(merged))
 
     def _end_attempt(self, fault: Fault | None) -> Settlement | None:
-        return self.ledger.end_attempt(fault, self.answer, self.now(), sent=self.sent, delivered=self.delivered)
+        # A context is made anew with each change, so the chunks after the first are counted together.
+        now, uncounted = self.now(), self.generation.chunk_count - self.context.stream.chunks_received
+        if uncounted:
+            self.context = self.context.with_chunk(now, uncounted)
+        return self.ledger.end_attempt(fault, self.answer, now, sent=self.sent, delivered=self.delivered)
 
     # ------------------------------------------------------------ telling and writing
 
@@ -465,6 +477,7 @@ class Run:
             self.keeper.add(events)
         elif self.generation.is_too_large:
             self.keeper = self._make_keeper()
+            self._save()
             self.keeper.add(self.generation.since(0))
 
     async def _accept(self, row: LogRow) -> bool:

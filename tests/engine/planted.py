@@ -191,7 +191,7 @@ def readers_are_waited_for_for_ever() -> Any:
 
 
 def a_pause_counts_as_the_providers_silence() -> Any:
-    return patch.object(run.Clocks, "stood_still", lambda self, seconds: None)
+    return patch.object(run.Clocks, "go_on", lambda self, now: setattr(self, "stopped_at", None))
 
 
 def a_call_is_left_open() -> Any:

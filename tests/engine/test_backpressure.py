@@ -103,7 +103,9 @@ def test_clocks_that_stood_still_run_out_later():
     clocks.saw(101, content=True)
     clocks.saw(102, content=False)
     assert clocks.next() == (105, Subreason.STREAM_IDLE)
-    clocks.stood_still(10)
+    clocks.stop(103)
+    assert clocks.look(106) == 109  # nothing runs out meanwhile
+    clocks.go_on(113)
     assert clocks.next() == (115, Subreason.STREAM_IDLE)
     clocks.saw(115, content=False)
     assert clocks.next() == (116, Subreason.PROGRESS)
