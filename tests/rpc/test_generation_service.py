@@ -46,6 +46,32 @@ async def test_initial_metadata_names_the_request_and_its_trace(tmp_path):
         assert s.provider.requests[0].headers["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
 
 
+async def test_a_stream_has_its_headers_before_anything_is_sent(tmp_path):
+    async with service(tmp_path) as s:
+        call = s.generation.StreamGenerate()
+        async with asyncio.timeout(10):
+            await call.initial_metadata()
+        call.cancel()
+
+
+async def test_a_stream_has_its_headers_while_there_is_nothing_to_tell(tmp_path):
+    async with service(tmp_path, [Step(text="one two three four", fault=Break(kind="stall", after_events=3))]) as s:
+        wanted = request(on_disconnect=request_pb2.DISCONNECT_POLICY_KEEP)
+        first = s.generation.StreamGenerate(iter([command(wanted)]))
+        async for response in first:
+            if chunks := [event.chunk for event in response.events if event.HasField("chunk")]:
+                break
+
+        second = s.generation.StreamGenerate()
+        resume = pb.ResumeCommand(request_id=wanted.request_id, next_index=chunks[-1].index + 1)
+        await second.write(pb.StreamGenerateRequest(resume=resume))
+        async with asyncio.timeout(10):
+            await second.initial_metadata()
+        for call in (first, second):
+            call.cancel()
+        await s.requests.CancelRequest(request_service_pb2.CancelRequestRequest(request_id=wanted.request_id))
+
+
 async def test_stream_generate_tells_states_chunks_and_the_result(tmp_path):
     async with service(tmp_path, [Step(text="one two three")]) as s:
         events = await events_of(s.generation.StreamGenerate(iter([command(request())])))
@@ -314,6 +340,41 @@ async def test_a_wrong_field_is_named_and_leaves_a_row(tmp_path, wanted, field):
         assert record.error_code == error_pb2.ERROR_CODE_INVALID_REQUEST
         assert not record.attempts
         assert s.provider.requests == []
+
+
+async def test_a_malformed_id_on_a_stream_is_answered_under_that_id_and_recorded_under_another(tmp_path):
+    async with service(tmp_path, [Step(text="hi")]) as s:
+        good = request()
+        events = await events_of(s.generation.StreamGenerate(iter(map(command, [bad(request_id="not-a-uuid"), good]))))
+
+        (refused,) = [event for event in events if event.request_id != good.request_id]
+        assert refused.request_id == "not-a-uuid"
+        assert [violation.field for violation in refused.failed.field_violations] == ["request_id"]
+        record = await _record(s, refused.failed.request_id)
+        assert record.error_code == error_pb2.ERROR_CODE_INVALID_REQUEST
+
+
+async def test_an_id_in_upper_case_is_cancelled_and_resumed_as_well(tmp_path):
+    async with service(tmp_path) as s:
+        wanted = request(model="n500-d20")
+        call = s.generation.StreamGenerate()
+        await call.write(command(wanted))
+        events = []
+        async for response in call:
+            events += response.events
+            if "chunk" in kinds(events):
+                break
+        await call.write(Generate(resume=pb.ResumeCommand(request_id=wanted.request_id.upper())))
+        await call.write(Generate(cancel=pb.CancelCommand(request_id=wanted.request_id.upper())))
+        await call.done_writing()
+        again = []
+        with pytest.raises(grpc.aio.AioRpcError):
+            async for response in call:
+                again += response.events
+
+        assert {event.request_id for event in again} == {wanted.request_id}
+        assert again[-1].failed.code == error_pb2.ERROR_CODE_CANCELLED
+        assert kinds(again).count("failed") == 1
 
 
 async def test_every_wrong_field_is_named_at_once(tmp_path):

@@ -60,7 +60,6 @@ class GenerationServicer:
         return pb.GenerateResponse(request_id=generation.request_id, result=encode_result(outcome.result))
 
     async def StreamGenerate(self, requests: AsyncIterator[pb.StreamGenerateRequest], context: Context) -> None:  # noqa: D102
-        await context.send_initial_metadata(_hello(traceparent_of(context)))
         await _Session(self, context).run(requests)
 
     async def SubmitGeneration(self, request: pb.SubmitGenerationRequest, context: Context) -> pb.SubmitGenerationResponse:  # noqa: D102
@@ -147,6 +146,9 @@ class GenerationServicer:
         ]
 
 
+_HELLO_TO_THE_SILENT, _HELLO_TO_ALL = 0.005, 0.25
+"""Seconds after which a caller gets the headers of its stream by themselves: one that has not sent anything may be waiting for them. To
+most they go with the first events, which spares a message."""
 _MAX_OWN_EVENTS = 64
 """Answers to broken commands that may wait for a caller, before no more commands are read."""
 
@@ -170,10 +172,17 @@ class _Session:
         self._last_outcome: Completed | Failed | None = None
         self._delivered_chunks: int | None = None
         """Of the generation with that outcome."""
-        self._commands_are_over = False
+        self._was_heard = False
+        """Whether the caller has sent a command."""
+        self._has_headers = self._hello_is_due = False
 
     async def run(self, requests: AsyncIterator[pb.StreamGenerateRequest]) -> None:
         """Until the caller has half-closed and everything in flight has ended."""
+        if hello := _hello(self._traceparent):
+            self._has_headers = True
+            await self._context.send_initial_metadata(hello)
+        else:
+            self._expect_hello(_HELLO_TO_THE_SILENT, _HELLO_TO_ALL)
         commands = asyncio.create_task(self._take_commands(requests))
         commands.add_done_callback(lambda _: self._wakened.set())
         self._engine.told_of_draining.add(self._wakened.set)
@@ -183,7 +192,11 @@ class _Session:
                     await self._wakened.wait()
                     self._wakened.clear()
                     if events := await self._collect():
+                        self._has_headers = True
                         await writer.write(events)
+                    elif self._hello_is_due and not self._has_headers:
+                        self._has_headers = True
+                        await self._context.send_initial_metadata(())
                 if commands.done():
                     commands.result()
             finally:
@@ -191,10 +204,21 @@ class _Session:
                 for reader in self._readers.values():
                     reader.close(why)
                 self._engine.told_of_draining.discard(self._wakened.set)
-                commands.cancel()
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([commands])
+                if commands.cancel():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait([commands])
         await self._end(cut=not commands.done() or commands.cancelled())
+
+    def _expect_hello(self, *after: float) -> None:
+        """Send the headers by themselves after the first of these times, or, where the caller has sent something by then, the next."""
+        asyncio.get_running_loop().call_later(after[0], self._hello, after[1:])
+
+    def _hello(self, later: tuple[float, ...]) -> None:
+        if self._was_heard and later:
+            self._expect_hello(*later)
+        else:
+            self._hello_is_due = True
+            self._wakened.set()
 
     async def _end(self, *, cut: bool) -> None:
         """The status of the stream: that of its one generation; OK with several; UNAVAILABLE where we cut it short."""
@@ -218,6 +242,7 @@ class _Session:
 
     async def _take_commands(self, requests: AsyncIterator[pb.StreamGenerateRequest]) -> None:
         async for command in requests:
+            self._was_heard = True
             match command.WhichOneof("command"):
                 case "generate":
                     await self._generate(command.generate)
@@ -241,20 +266,21 @@ class _Session:
             if generation.request_id not in self._readers:
                 self._read(generation, 0)
         except HeadraceError as error:
-            self._fail(error.request_id or request_id, error.fault)
+            # Under the id that the caller knows it by, also where that is none and the record has another.
+            self._fail(request_id or error.request_id, error.fault, recorded=error.request_id)
 
     async def _resume(self, request_id: str, next_index: int) -> None:
         try:
             _check_index(next_index)
             generation = await self._engine.find(checked_uuid(request_id, "resume.request_id"))
-            if (before := self._readers.pop(request_id, None)) is not None:
+            if (before := self._readers.pop(generation.request_id, None)) is not None:
                 generation.detach(before)
             self._read(generation, next_index)
         except HeadraceError as error:
             self._fail(request_id, error.fault)
 
     def _cancel(self, request_id: str) -> None:
-        if (generation := self._engine.running(request_id)) is None:
+        if (generation := self._engine.running(request_id.lower())) is None:
             self._fail(request_id, refusals.not_found(request_id).fault, counts=False)
         else:
             generation.stop(refusals.cancelled("cancelled on request"))
@@ -277,9 +303,9 @@ class _Session:
             self._ready[request_id] = reader
             self._wakened.set()
 
-    def _fail(self, request_id: str, fault: Fault, *, counts: bool = True) -> None:
-        """Answer a command that could not be carried out; `counts`: it stands for a generation."""
-        event = Failed(provider_error(fault, request_id=request_id))
+    def _fail(self, request_id: str, fault: Fault, *, recorded: str = "", counts: bool = True) -> None:
+        """Answer a command that could not be carried out; `counts`: it stands for a generation, which is on record as `recorded`."""
+        event = Failed(provider_error(fault, request_id=recorded or request_id))
         if counts:
             self._seen.add(request_id)
             self._last_outcome, self._delivered_chunks = event, None
