@@ -2,18 +2,18 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import pytest
 
 from headrace_server.domain.errors import StoreUnavailable
 from headrace_server.store import connection as connections
-from headrace_server.store.connection import Durability, open_writer
+from headrace_server.store.connection import Database, Durability, open_writer
 from headrace_server.store.writer import Writer
 
 Sql = Callable[..., list[Any]]
@@ -24,12 +24,19 @@ class Recorder:
 
     def __init__(self) -> None:
         self.batches: list[list[Any]] = []
-        self.gate = asyncio.Event()
+        self.threads: list[bool] = []
+        """Whether each batch was carried out in the connection's own thread."""
+        self.gate = threading.Event()
         self.gate.set()
 
-    async def __call__(self, connection: aiosqlite.Connection, operations: list[Any]) -> list[Any]:
+    async def __call__(self, connection: Database, operations: list[Any]) -> list[Any]:
         self.batches.append(operations)
-        await self.gate.wait()
+        self.threads.append(threading.current_thread() is not threading.main_thread())
+        while not self.gate.is_set():
+            if self.threads[-1]:
+                self.gate.wait()
+            else:
+                await asyncio.sleep(0.001)
         await connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in operations])
         return [number * 10 for number in operations]
 
@@ -73,6 +80,7 @@ async def test_operations_share_a_commit_when_they_gather_during_another(bench: 
     bench.recorder.gate.set()
     assert await asyncio.gather(first, *others) == [n * 10 for n in range(100)]
     assert bench.recorder.batches == [[0], list(range(1, 100))]
+    assert bench.recorder.threads == [True, False]
 
 
 async def test_operation_fails_alone_when_its_batch_is_refused(bench: Bench, sql: Sql) -> None:
@@ -147,3 +155,14 @@ async def test_close_commits_what_waits(bench: Bench, sql: Sql) -> None:
     assert len(sql("SELECT n FROM numbers")) == 10
     with pytest.raises(StoreUnavailable):
         bench.writer.submit(11)
+
+
+async def test_work_that_waits_for_more_than_the_database_is_not_done_in_its_thread(path: Path) -> None:
+    connection = await open_writer(path, Durability.NORMAL)
+
+    async def work(db: Database) -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(AssertionError, match="waits for more than the database"):
+        await connection.at_once(work)
+    await connection.close()

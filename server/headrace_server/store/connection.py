@@ -2,11 +2,11 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
@@ -15,6 +15,8 @@ from headrace_server.domain.errors import StoreUnavailable
 
 BUSY_TIMEOUT = 2_000
 """Milliseconds that a statement waits for another program's lock."""
+
+T = TypeVar("T")
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _GONE = {
@@ -68,9 +70,72 @@ def unavailable(error: Exception) -> StoreUnavailable | None:
     return None if text is None else StoreUnavailable(text)
 
 
-async def open_writer(path: Path, durability: Durability) -> aiosqlite.Connection:
+class Cursor(Protocol):
+    """What a statement has done."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
+
+
+class Database(Protocol):
+    """What statements are run on."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> Awaitable[Cursor]:
+        """Run a statement; its cursor."""
+        ...
+
+    def executemany(self, sql: str, parameters: Any, /) -> Awaitable[Any]:
+        """Run a statement for each of many rows."""
+        ...
+
+    def execute_fetchall(self, sql: str, parameters: Any = ..., /) -> Awaitable[Iterable[Any]]:
+        """Run a query; its rows."""
+        ...
+
+
+class WriterConnection(aiosqlite.Connection):
+    """A connection that can run several statements with one hand-over to its thread."""
+
+    async def at_once(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+        """Run work that waits for nothing but the database, from its begin to its end, in the connection's own thread."""
+        result: T = await self._execute(_run_here, work, self._conn)  # type: ignore[no-untyped-call]
+        return result
+
+
+def _run_here(work: Callable[[Database], Coroutine[Any, Any, T]], connection: sqlite3.Connection) -> T:
+    """Nothing in it ever waits, so that its first step is its last."""
+    way = work(_Here(connection))
+    try:
+        way.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    way.close()
+    raise AssertionError("it waits for more than the database")
+
+
+class _Here:
+    """A connection as it is seen in its own thread: statements are done when they are called."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        return self._connection.execute(sql, parameters)
+
+    async def executemany(self, sql: str, parameters: Any) -> sqlite3.Cursor:
+        return self._connection.executemany(sql, parameters)
+
+    async def execute_fetchall(self, sql: str, parameters: Any = ()) -> list[Any]:
+        return self._connection.execute(sql, parameters).fetchall()
+
+
+async def open_writer(path: Path, durability: Durability) -> WriterConnection:
     """The one connection that writes; transactions are begun by hand."""
-    connection = await aiosqlite.connect(path, isolation_level=None, cached_statements=64)
+    connection = WriterConnection(lambda: sqlite3.connect(path, isolation_level=None, cached_statements=64), iter_chunk_size=64)
+    await connection
     await connection.executescript(
         f"PRAGMA busy_timeout = {BUSY_TIMEOUT}; PRAGMA synchronous = {_SYNCHRONOUS[durability]};"
         "PRAGMA foreign_keys = ON; PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 4000;"

@@ -6,12 +6,11 @@ import os
 import socket
 from dataclasses import dataclass
 
-import aiosqlite
-
 from headrace_server.domain.errors import CorruptRow, ErrorCode
 from headrace_server.domain.lifecycle import TERMINAL, State
 from headrace_server.domain.ports import Salvage
 from headrace_server.domain.record import LogRow
+from headrace_server.store.connection import Database
 from headrace_server.store.counters import settlement_of
 from headrace_server.store.recovery import INTERRUPTED, interrupted, metrics_of
 from headrace_server.store.rows import LOGS, METRICS, held_from
@@ -40,7 +39,7 @@ class Node:
         """The process that calls."""
         return cls(id=node, host=socket.gethostname(), pid=os.getpid(), started_at=now)
 
-    async def renew(self, db: aiosqlite.Connection, now: int) -> None:
+    async def renew(self, db: Database, now: int) -> None:
         """Say that this process is alive."""
         await db.execute(
             "INSERT INTO nodes (id, host, pid, started_at, lease_until) VALUES (?, ?, ?, ?, ?)"
@@ -48,11 +47,11 @@ class Node:
             (self.id, self.host, self.pid, self.started_at, now + LEASE),
         )
 
-    async def leave(self, db: aiosqlite.Connection) -> None:
+    async def leave(self, db: Database) -> None:
         """Say that this process has ended."""
         await db.execute("DELETE FROM nodes WHERE id = ?", (self.id,))
 
-    async def recover(self, db: aiosqlite.Connection, now: int, salvage: Salvage) -> list[LogRow]:
+    async def recover(self, db: Database, now: int, salvage: Salvage) -> list[LogRow]:
         """End the requests of dead processes and settle what they hold; the rows as they now are."""
         living = json.dumps(sorted(await self._living(db, now)))
         plan = Plan(self.id, now)
@@ -78,11 +77,11 @@ class Node:
         await db.execute("DELETE FROM nodes WHERE id NOT IN (SELECT value FROM json_each(?))", (living,))
         return ended
 
-    async def _living(self, db: aiosqlite.Connection, now: int) -> set[str]:
+    async def _living(self, db: Database, now: int) -> set[str]:
         nodes = await db.execute_fetchall("SELECT id, host, pid FROM nodes WHERE lease_until > ?", (now,))
         return {self.id} | {id for id, host, pid in nodes if host != self.host or is_alive(pid)}
 
-    async def _settle(self, db: aiosqlite.Connection, plan: Plan, now: int) -> None:
+    async def _settle(self, db: Database, plan: Plan, now: int) -> None:
         everything = list(plan.counters.held.values())
         await plan.read_counters(db, {(held.reservation.provider, held.reservation.model) for held in everything})
         # A request may have ended while its reservation stayed: its row says what was used.
@@ -104,12 +103,12 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-async def _kept(db: aiosqlite.Connection, request_id: str) -> list[bytes]:
+async def _kept(db: Database, request_id: str) -> list[bytes]:
     rows = await db.execute_fetchall("SELECT payload FROM stream_chunks WHERE request_id = ? ORDER BY first_index", (request_id,))
     return [payload for (payload,) in rows]
 
 
-async def _end_corrupt(db: aiosqlite.Connection, error: CorruptRow, now: int) -> None:
+async def _end_corrupt(db: Database, error: CorruptRow, now: int) -> None:
     """End a row that cannot be read, leaving what is in it: it must not keep the others from being recovered."""
     _log.error("the request of a dead process is ended without its history: %s", error)
     await db.execute(

@@ -9,10 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiosqlite
-
 from headrace_server.domain.ports import Horizon, Pruned, Store, WallClock
 from headrace_server.store.check import open_snapshot
+from headrace_server.store.connection import Database
 
 BATCH = 20
 """Requests that go in one transaction; ten times as many rows of metrics or chunks."""
@@ -83,7 +82,7 @@ _CHUNKS = f"SELECT rowid FROM stream_chunks WHERE request_id IN ({_CHUNKED}) ORD
 _CHUNKS_OF_A_FEW = _CHUNKS.replace("ORDER BY chunk.created_at", "ORDER BY chunk.created_at LIMIT :few")
 
 
-async def delete_batch(db: aiosqlite.Connection, horizon: Horizon, limit: int) -> Pruned:
+async def delete_batch(db: Database, horizon: Horizon, limit: int) -> Pruned:
     """See Store.prune; in an open transaction."""
 
     async def delete(table: str, statement: str, before: int | None, limit: int, few: int = 0) -> int:

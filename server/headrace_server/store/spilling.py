@@ -9,12 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import aiosqlite
-
 from headrace_server.domain.errors import CorruptRow, StoreUnavailable
 from headrace_server.domain.ports import Salvage, Settlement, WallClock
 from headrace_server.domain.record import LogRow, MetricsRow
-from headrace_server.store.connection import Durability
+from headrace_server.store.connection import Database, Durability
 from headrace_server.store.nodes import LEASE
 from headrace_server.store.spill import End, SpillFile, UnreadableEnd, spill_files
 from headrace_server.store.sqlite import SqliteStore
@@ -169,7 +167,7 @@ class SpillingStore(SqliteStore):
         if not nodes:
             return
 
-        async def run(db: aiosqlite.Connection) -> None:
+        async def run(db: Database) -> None:
             lease = self._clock() + LEASE
             await db.executemany("UPDATE nodes SET lease_until = max(lease_until, ?) WHERE id = ?", [(lease, node) for node in nodes])
 

@@ -10,15 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
-
 from headrace_server.domain.errors import CorruptRow, StoreUnavailable
 from headrace_server.domain.limits import LimitType, Refused, Window
 from headrace_server.domain.ports import Horizon, Pruned, Reservation, Salvage, Settlement, WallClock
 from headrace_server.domain.provider import ProviderRow
 from headrace_server.domain.record import LogRow, MetricsRow, RequestQuery
 from headrace_server.store.analytics import SqliteAnalytics
-from headrace_server.store.connection import Durability, Readers, open_writer, unavailable
+from headrace_server.store.connection import Database, Durability, Readers, open_writer, unavailable
 from headrace_server.store.migrate import migrate
 from headrace_server.store.nodes import RENEWAL, Node
 from headrace_server.store.queries import requests_page
@@ -264,7 +262,7 @@ class SqliteStore:
     async def delete_provider(self, provider: str) -> bool:
         """See Store.delete_provider."""
 
-        async def run(db: aiosqlite.Connection) -> bool:
+        async def run(db: Database) -> bool:
             deleted = (await db.execute(_DELETE_PROVIDER, (provider,))).rowcount > 0
             if deleted:
                 await db.execute("DELETE FROM provider_rate_limits WHERE provider = ?", (provider,))
@@ -286,17 +284,17 @@ class SqliteStore:
             raise StoreUnavailable("the store is not open")
         return self._writer.submit(operation)
 
-    async def _work(self, run: Callable[[aiosqlite.Connection], Awaitable[Any]]) -> Any:
+    async def _work(self, run: Callable[[Database], Awaitable[Any]]) -> Any:
         return await self._submit(Work(run))
 
     async def _change(self, statement: str, values: Sequence[Any]) -> bool:
-        async def run(db: aiosqlite.Connection) -> bool:
+        async def run(db: Database) -> bool:
             return (await db.execute(statement, values)).rowcount > 0
 
         changed: bool = await self._work(run)
         return changed
 
-    async def _carry_out(self, connection: aiosqlite.Connection, operations: list[Any]) -> list[Any]:
+    async def _carry_out(self, connection: Database, operations: list[Any]) -> list[Any]:
         return await carry_out(connection, operations, self._node_id)
 
 

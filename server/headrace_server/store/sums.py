@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any
 
-import aiosqlite
-
 from headrace_server.domain.analytics import DAY, HOUR, TimeRange
+from headrace_server.store.connection import Database
 
 WEEK = 7 * DAY
 BATCH = 1_000
@@ -113,7 +112,7 @@ def count_waiting(limit: int) -> tuple[str, list[int]]:
     return f"SELECT count(*) FROM ({_WAITING})", [limit]
 
 
-async def add_batch(db: aiosqlite.Connection, limit: int) -> int:
+async def add_batch(db: Database, limit: int) -> int:
     """Add the oldest rows that wait for it, in an open transaction; how many there were."""
     lines = [line for (line,) in await db.execute_fetchall(_WAITING, (limit,))]
     if lines:

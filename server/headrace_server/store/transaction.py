@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import uuid4
 
-import aiosqlite
-
 from headrace_server.domain.lifecycle import TERMINAL, State
 from headrace_server.domain.limits import LimitType, Refused
 from headrace_server.domain.ports import Reservation, Settlement
 from headrace_server.domain.record import LogRow
+from headrace_server.store.connection import Database
 from headrace_server.store.counters import Counters, settlement_of
 from headrace_server.store.recovery import is_refused
 from headrace_server.store.rows import (
@@ -114,14 +113,14 @@ class Plan:
         if standing is not None:
             self.rows[row.request_id] = keep_fixed(standing, row)
 
-    async def read_counters(self, db: aiosqlite.Connection, targets: Iterable[tuple[str, str]]) -> None:
+    async def read_counters(self, db: Database, targets: Iterable[tuple[str, str]]) -> None:
         """Read the windows of providers and models."""
         for record in await db.execute_fetchall(_WINDOWS_OF, (json.dumps(sorted(set(targets))),)):
             window = window_from(record)
             self.counters.windows[window.provider, window.model, window.limit_type] = window
         self._read = Counters(windows=dict(self.counters.windows), held=dict(self.counters.held))
 
-    async def write(self, db: aiosqlite.Connection) -> None:
+    async def write(self, db: Database) -> None:
         """Write everything that has changed."""
         if self.inserted:
             await db.executemany(_INSERT_LOG, self.inserted.values())
@@ -248,10 +247,10 @@ class Settle:
 class Work:
     """Rare work with statements of its own, done after the others of its transaction."""
 
-    run: Callable[[aiosqlite.Connection], Awaitable[Any]]
+    run: Callable[[Database], Awaitable[Any]]
 
 
-async def carry_out(db: aiosqlite.Connection, operations: Sequence[Operation | Work], node: str) -> list[Any]:
+async def carry_out(db: Database, operations: Sequence[Operation | Work], node: str) -> list[Any]:
     """Carry out operations in an open transaction; the result of each."""
     plan = Plan(node)
     await _read(db, plan, operations)
@@ -263,7 +262,7 @@ async def carry_out(db: aiosqlite.Connection, operations: Sequence[Operation | W
     return results
 
 
-async def _read(db: aiosqlite.Connection, plan: Plan, operations: Sequence[Operation | Work]) -> None:
+async def _read(db: Database, plan: Plan, operations: Sequence[Operation | Work]) -> None:
     """Read what the operations must know. A plain update needs nothing: its statement leaves terminal rows alone."""
     whole, standing = set(), set()
     targets = set()
@@ -287,7 +286,7 @@ async def _read(db: aiosqlite.Connection, plan: Plan, operations: Sequence[Opera
         await plan.read_counters(db, targets)
 
 
-async def _read_standing(db: aiosqlite.Connection, plan: Plan, request_ids: Iterable[str]) -> None:
+async def _read_standing(db: Database, plan: Plan, request_ids: Iterable[str]) -> None:
     for request_id, state, *held in await db.execute_fetchall(_STANDING, (json.dumps(sorted(request_ids)),)):
         if state is not None:
             plan.states[request_id] = State(state)
@@ -295,7 +294,7 @@ async def _read_standing(db: aiosqlite.Connection, plan: Plan, request_ids: Iter
             plan.counters.held[held[0], held[1]] = held_from(held)
 
 
-async def read_rows(db: aiosqlite.Connection, plan: Plan, request_ids: Iterable[str]) -> None:
+async def read_rows(db: Database, plan: Plan, request_ids: Iterable[str]) -> None:
     """Read rows in full."""
     for record in await db.execute_fetchall(_LOGS_OF, (json.dumps(sorted(request_ids)),)):
         row = LOGS.decode(record)
