@@ -9,23 +9,31 @@ import certifi
 
 from headrace_server.providers.httpx_api import httpx
 from headrace_server.providers.transport import Transport
-from headrace_server.providers.transport_aiohttp import AiohttpTransport
 from headrace_server.providers.transport_httptools import HttptoolsTransport
-from headrace_server.providers.transport_httpx import StockTransport
 
 TransportKind = Literal["httptools", "aiohttp", "httpx"]
 
-TRANSPORTS: Mapping[TransportKind, type[Transport]] = {
-    "httptools": HttptoolsTransport,
-    "aiohttp": AiohttpTransport,
-    "httpx": StockTransport,
-}
-"""They keep the same contract, so each can take another's place; the first costs least."""
-
 
 def make_transport(kind: TransportKind = "httptools", *, verify: ssl.SSLContext | None = None) -> Transport:
-    """What speaks HTTP to all providers. `verify` replaces the context that trusts the system's and certifi's authorities."""
-    return TRANSPORTS[kind](verify or tls_context())
+    """What speaks HTTP to all providers. `verify` replaces the context that trusts the system's and certifi's authorities.
+
+    The kinds keep the same contract, so each can take another's place; the first costs least.
+    """
+    return _transport(kind)(verify or tls_context())
+
+
+def _transport(kind: TransportKind) -> type[Transport]:
+    match kind:
+        case "httptools":
+            return HttptoolsTransport
+        case "aiohttp":
+            from headrace_server.providers.transport_aiohttp import AiohttpTransport  # here, because it brings 10 MB with it
+
+            return AiohttpTransport
+        case "httpx":
+            from headrace_server.providers.transport_httpx import StockTransport
+
+            return StockTransport
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, *, connect_timeout: float) -> httpx.Request:

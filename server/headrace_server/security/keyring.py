@@ -17,9 +17,10 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 ENVIRONMENT_VARIABLE = "HEADRACE_KEYRING"
 
@@ -38,7 +39,7 @@ class KeyRing:
 
     def __init__(self, keys: Mapping[str, bytes], *, path: Path | None = None) -> None:
         """Keys of 32 bytes by id, the newest last; `path` is the file they came from, made at the first `encrypt` where it is missing."""
-        self._keys = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self._keys = {key_id: _Key(key) for key_id, key in keys.items()}
         self._path = path
 
     @classmethod
@@ -63,7 +64,7 @@ class KeyRing:
             plaintext = secret.encode()
         except UnicodeEncodeError:  # its text and its attributes hold the secret
             raise KeyRingError(f"the key of provider {provider!r} cannot be encrypted: it is not valid Unicode") from None
-        sealed = nonce + key.encrypt(nonce, plaintext, _associated_data(key_id, provider))
+        sealed = nonce + key.cipher().encrypt(nonce, plaintext, _associated_data(key_id, provider))
         return f"{_VERSION}:{key_id}:{base64.b64encode(sealed).decode()}"
 
     def decrypt(self, provider: str, token: str) -> str:
@@ -76,16 +77,18 @@ class KeyRing:
         key = self._find(key_id)
         if key is None:
             raise KeyRingError(f"{failed}: the key ring has no key {key_id!r}")
+        from cryptography.exceptions import InvalidTag
+
         try:
             sealed = base64.b64decode(encoded, validate=True)
-            return key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _associated_data(key_id, provider)).decode()
+            return key.cipher().decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _associated_data(key_id, provider)).decode()
         except (binascii.Error, ValueError, InvalidTag):
             raise KeyRingError(f"{failed}: it was changed, or encrypted for another provider") from None
 
     def __repr__(self) -> str:
         return f"KeyRing(keys={list(self._keys)})"
 
-    def _find(self, key_id: str) -> AESGCM | None:
+    def _find(self, key_id: str) -> "_Key | None":
         """A key by its id; the file is read again where it may have grown, by a rotation or by the process that created it."""
         if key_id not in self._keys and self._path is not None:
             self._load(self._path)
@@ -98,7 +101,7 @@ class KeyRing:
         self._load(self._path)
 
     def _load(self, path: Path) -> None:
-        self._keys = {key_id: AESGCM(key) for key_id, key in _read(path).items()}
+        self._keys = {key_id: _Key(key) for key_id, key in _read(path).items()}
 
 
 def add_key(path: Path) -> str:
@@ -122,8 +125,27 @@ def add_key(path: Path) -> str:
     return key_id
 
 
+class _Key:
+    """A key, which no text and no pickle shows."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def cipher(self) -> "AESGCM":
+        """What encrypts and decrypts with it."""
+        # Imported here: it takes 8 MB, and a service whose keys stand in its configuration encrypts nothing.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        return AESGCM(self._key)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is not pickled")
+
+
 def _new_key() -> dict[str, bytes]:
-    return {secrets.token_hex(4): AESGCM.generate_key(bit_length=_KEY_BYTES * 8)}
+    return {secrets.token_hex(4): secrets.token_bytes(_KEY_BYTES)}
 
 
 def _associated_data(key_id: str, provider: str) -> bytes:

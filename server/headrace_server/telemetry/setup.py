@@ -14,7 +14,6 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVI
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from headrace_server.telemetry.export import Delivery, MetricExporter, SpanExporter
 from headrace_server.telemetry.pipeline import Exporter, Pipeline
 from headrace_server.telemetry.request import Telemetry
 
@@ -38,10 +37,14 @@ def open_telemetry(*, otlp_endpoint: str | None = None, prometheus_listen: str |
         reader, server = _serve_prometheus(prometheus_listen)
         readers.append(reader)
     if traces:
+        from headrace_server.telemetry.export import Delivery, SpanExporter  # here: without a collector nobody needs it
+
         span_exporter = SpanExporter(otlp_endpoint, Delivery("spans", traces))
         span_processor = BatchSpanProcessor(span_exporter)
         exporters.append(span_exporter)
     if metrics:
+        from headrace_server.telemetry.export import Delivery, MetricExporter
+
         metric_exporter = MetricExporter(otlp_endpoint, Delivery("metrics", metrics))
         readers.append(PeriodicExportingMetricReader(metric_exporter))
         exporters.append(metric_exporter)
