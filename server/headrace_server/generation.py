@@ -22,6 +22,7 @@ from headrace_server.domain.events import (
 )
 from headrace_server.domain.lifecycle import State, Transition
 from headrace_server.domain.request import DisconnectPolicy, GenerateRequest
+from headrace_server.waker import Waker
 
 Wake = Callable[[], None]
 
@@ -217,11 +218,10 @@ class Generation:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Look on until the condition holds; it is asked whenever something has come."""
-        changed = asyncio.Event()
-        looker_on = self.attach(0, changed.set, looks_on=True)
+        changed = Waker()
+        looker_on = self.attach(0, changed.wake, looks_on=True)
         try:
             while not condition():
-                changed.clear()
                 await changed.wait()
         finally:
             self.detach(looker_on)

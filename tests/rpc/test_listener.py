@@ -103,7 +103,7 @@ async def test_draining_lets_streams_end_refuses_new_ones_and_says_so_first(tmp_
         stream = asyncio.ensure_future(events_of(s.generation.StreamGenerate(iter([command(request(model="n10-d20"))]))))
         idle = s.generation.StreamGenerate()
         await idle.write(command(request()))
-        while not s.provider.requests:
+        while len(s.provider.requests) < 2:
             await asyncio.sleep(0.001)
         drained = asyncio.ensure_future(s.app.drain(5))
         await asyncio.sleep(0.02)

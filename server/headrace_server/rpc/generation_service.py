@@ -29,6 +29,7 @@ from headrace_server.rpc.methods import Context
 from headrace_server.rpc.status import abort
 from headrace_server.rpc.unread import checked_uuid, describe, is_uuid
 from headrace_server.rpc.writer import Writer
+from headrace_server.waker import Waker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +75,11 @@ class GenerationServicer:
         generation = await self.engine.find(checked_uuid(request.request_id, "request_id"))
         _check_index(request.next_index)
         await _say_hello(context, generation)
-        wakened = asyncio.Event()
-        reader = generation.attach(request.next_index, wakened.set)
+        wakened = Waker()
+        reader = generation.attach(request.next_index, wakened.wake)
         with Writer(context, pb.AttachGenerationResponse, self.settings.patience) as writer:
             try:
                 while not reader.at_end:
-                    wakened.clear()
                     if events := await self.encode(reader):
                         await writer.write(events)
                     elif not reader.at_end:
@@ -123,13 +123,12 @@ class GenerationServicer:
 
     async def _stay_until_the_end(self, generation: Generation, context: Context) -> Completed | Failed:
         """Wait as the caller, whose going away counts from the first moment on."""
-        wakened = asyncio.Event()
-        reader = generation.attach(0, wakened.set)
+        wakened = Waker()
+        reader = generation.attach(0, wakened.wake)
         try:
             await _say_hello(context, generation)
             reader.take()
             while (outcome := generation.outcome) is None:
-                wakened.clear()
                 await wakened.wait()
                 reader.take()
             return outcome
@@ -166,8 +165,8 @@ class _Session:
         self._room = Room(service.settings.max_unread)
         self._ready: dict[str, Reader] = {}
         self._own_events: list[Any] = []
-        self._own_events_are_out = asyncio.Event()
-        self._wakened = asyncio.Event()
+        self._own_events_are_out = Waker()
+        self._wakened = Waker()
         self._seen: set[str] = set()
         self._last_outcome: Completed | Failed | None = None
         self._delivered_chunks: int | None = None
@@ -184,13 +183,12 @@ class _Session:
         else:
             self._expect_hello(_HELLO_TO_THE_SILENT, _HELLO_TO_ALL)
         commands = asyncio.create_task(self._take_commands(requests))
-        commands.add_done_callback(lambda _: self._wakened.set())
-        self._engine.told_of_draining.add(self._wakened.set)
+        commands.add_done_callback(lambda _: self._wakened.wake())
+        self._engine.told_of_draining.add(self._wakened.wake)
         with Writer(self._context, pb.StreamGenerateResponse, self._settings.patience) as writer:
             try:
                 while not ((commands.done() or self._engine.draining.is_set()) and not self._readers and not self._own_events):
                     await self._wakened.wait()
-                    self._wakened.clear()
                     if events := await self._collect():
                         self._has_headers = True
                         await writer.write(events)
@@ -203,7 +201,7 @@ class _Session:
                 why = writer.stalled or _why_gone(self._context)
                 for reader in self._readers.values():
                     reader.close(why)
-                self._engine.told_of_draining.discard(self._wakened.set)
+                self._engine.told_of_draining.discard(self._wakened.wake)
                 if commands.cancel():
                     with suppress(asyncio.CancelledError):
                         await asyncio.wait([commands])
@@ -218,7 +216,7 @@ class _Session:
             self._expect_hello(*later)
         else:
             self._hello_is_due = True
-            self._wakened.set()
+            self._wakened.wake()
 
     async def _end(self, *, cut: bool) -> None:
         """The status of the stream: that of its one generation; OK with several; UNAVAILABLE where we cut it short."""
@@ -229,7 +227,7 @@ class _Session:
 
     async def _collect(self) -> list[Any]:
         events, self._own_events = self._own_events, []
-        self._own_events_are_out.set()
+        self._own_events_are_out.wake()
         ready, self._ready = self._ready, {}
         for request_id, reader in ready.items():
             events += await self._service.encode(reader)
@@ -252,9 +250,8 @@ class _Session:
                     self._cancel(command.cancel.request_id)
                 case _:
                     self._fail("", Refusal(ErrorCode.INVALID_REQUEST, "a command must be one of generate, resume and cancel").fault)
-            if len(self._own_events) >= _MAX_OWN_EVENTS:
+            while len(self._own_events) >= _MAX_OWN_EVENTS:
                 # A caller that sends and does not read is not listened to either.
-                self._own_events_are_out.clear()
                 await self._own_events_are_out.wait()
 
     async def _generate(self, message: request_pb2.GenerateRequest) -> None:
@@ -301,7 +298,7 @@ class _Session:
     def _wake(self, request_id: str) -> None:
         if (reader := self._readers.get(request_id)) is not None:
             self._ready[request_id] = reader
-            self._wakened.set()
+            self._wakened.wake()
 
     def _fail(self, request_id: str, fault: Fault, *, recorded: str = "", counts: bool = True) -> None:
         """Answer a command that could not be carried out; `counts`: it stands for a generation, which is on record as `recorded`."""
@@ -310,7 +307,7 @@ class _Session:
             self._seen.add(request_id)
             self._last_outcome, self._delivered_chunks = event, None
         self._own_events.append(encode_event(request_id, event))
-        self._wakened.set()
+        self._wakened.wake()
 
 
 # ---------------------------------------------------------------- small parts

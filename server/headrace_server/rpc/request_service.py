@@ -1,7 +1,5 @@
 """RequestService: the record of every request."""
 
-import asyncio
-
 from headrace.v1 import request_service_pb2 as pb
 from headrace_server.domain.events import GenerationEvent
 from headrace_server.domain.lifecycle import Transition
@@ -11,6 +9,7 @@ from headrace_server.rpc.codec_event import encode_transition
 from headrace_server.rpc.codec_record import decode_list_requests, encode_list_requests, encode_record
 from headrace_server.rpc.methods import Context
 from headrace_server.rpc.unread import checked_uuid
+from headrace_server.waker import Waker
 
 
 class RequestServicer:
@@ -30,11 +29,10 @@ class RequestServicer:
 
     async def WatchRequest(self, request: pb.WatchRequestRequest, context: Context) -> None:  # noqa: D102
         generation = await self._engine.find(checked_uuid(request.request_id, "request_id"))
-        wakened = asyncio.Event()
-        reader = generation.attach(0, wakened.set, looks_on=True)
+        wakened = Waker()
+        reader = generation.attach(0, wakened.wake, looks_on=True)
         try:
             while not reader.at_end:
-                wakened.clear()
                 for event in reader.take():
                     await self._tell(event, context)
                 if not reader.at_end:
