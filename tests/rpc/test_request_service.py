@@ -126,10 +126,10 @@ async def test_a_watcher_that_leaves_ends_nothing(tmp_path):
 
 
 async def test_cancelling_ends_a_running_request_and_leaves_an_ended_one(tmp_path):
-    async with service(tmp_path, [Step(text="done")]) as s:
+    async with service(tmp_path, [Step(text="done"), Step(text="late", delay_ms=30_000)]) as s:
         ended = request()
         await s.generation.Generate(ended)
-        running = request(model="n500-d10")
+        running = request()
         call = s.generation.Generate(running)
         while s.app.engine.running(running.request_id) is None:
             await asyncio.sleep(0.001)

@@ -162,7 +162,8 @@ class HttpCall:
         self.left = left
         self.fault: Fault | None = None
         """What is wrong with the answer, once that is known."""
-        self._response = response
+        self._status = response.status_code
+        self._stream = response.stream
         self._chunks = aiter(response.stream)
         self._decoder = decoder
         self._key = key
@@ -203,7 +204,7 @@ class HttpCall:
             if isinstance(self._chunks, AsyncGenerator):
                 await self._chunks.aclose()
         with contextlib.suppress(Exception):
-            await self._response.aclose()
+            await self._stream.aclose()
 
     def _decode(self, step: Callable[[list[Delta]], None]) -> list[Delta]:
         """What a step of decoding appends. Where it fails after some deltas, those come first and the fault with the next read."""
@@ -241,7 +242,7 @@ class HttpCall:
         self._hide_words()
         known = replace(
             fault.fault,
-            http_status=fault.fault.http_status or self._response.status_code,
+            http_status=fault.fault.http_status or self._status,
             provider_request_id=fault.fault.provider_request_id or self.answer.provider_request_id,
         )
         return _without(self._key, known)

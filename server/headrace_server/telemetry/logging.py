@@ -86,9 +86,11 @@ def log_request(row: LogRow, event: str = "") -> None:
 def _formatter(json: bool, secrets: Callable[[], Iterable[str]], *, colors: bool) -> logging.Formatter:
     def redacted(_logger: object, _method: str, event: EventDict) -> EventDict:
         known = tuple(secrets())
-        for name, value in event.items():
-            if value is not None and not isinstance(value, int | float):
-                event[name] = redact(value if isinstance(value, str) else str(value), *known)
+        texts = {name: str(value) for name, value in event.items() if value is not None and not isinstance(value, int | float)}
+        event.update(texts)
+        together = "\n".join(texts.values())
+        if redact(together, *known) != together:  # as good as never, so all are looked at in one go
+            event.update({name: redact(text, *known) for name, text in texts.items()})
         return event
 
     text: list[Processor] = [_escape_controls, structlog.dev.ConsoleRenderer(colors=colors)]
