@@ -5,15 +5,14 @@ package headrace
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -49,12 +48,7 @@ func Prompt(text string) *pb.GenerateRequest {
 }
 
 // NewID is a random UUID.
-func NewID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
+func NewID() string { return uuid.NewString() }
 
 // Text reduces the events of one generation to its text, piece by piece. An answer that starts again at another provider
 // (MID_STREAM_FALLBACK_RESTART) is an error here.
@@ -62,7 +56,7 @@ func Text(events iter.Seq2[*pb.GenerationEvent, error]) iter.Seq2[string, error]
 	return func(yield func(string, error) bool) {
 		for event, err := range events {
 			if event.GetDiscontinuity() != nil {
-				err = errors.New("headrace: the answer starts again, which its text alone cannot show: read Events")
+				err = typed(status.Error(codes.Aborted, "the answer starts again, which its text alone cannot show: read Events"))
 			}
 			if text := event.GetChunk().GetText(); (text != "" || err != nil) && (!yield(text, err) || err != nil) {
 				return
@@ -76,16 +70,22 @@ func Text(events iter.Seq2[*pb.GenerationEvent, error]) iter.Seq2[string, error]
 // goes on from there, and where that is not possible, the loop ends with an *Error that has no event.
 //
 // To leave the loop or to end ctx cancels what still runs, except what was asked for with on_disconnect DRAIN or KEEP. A request that
-// does not say is sent with KEEP, so that a lost connection does not end it, and one that has no id gets one.
+// does not say is sent with KEEP, so that a lost connection does not end it, and one that has no id gets one. UUIDs are sent in lower case,
+// as events tell them. Where two requests have the same id, nothing is sent, and the loop is an *Error.
 func (c *Client) Events(ctx context.Context, requests ...*pb.GenerateRequest) iter.Seq2[*pb.GenerationEvent, error] {
 	return func(yield func(*pb.GenerationEvent, error) bool) {
 		running := map[string]*generation{}
 		for _, request := range requests {
-			g := &generation{request: proto.CloneOf(request)}
-			g.runsOn = request.GetOnDisconnect() >= pb.DisconnectPolicy_DISCONNECT_POLICY_DRAIN
-			g.request.RequestId = cmp.Or(request.GetRequestId(), NewID())
+			g := &generation{request: proto.CloneOf(request), runsOn: request.GetOnDisconnect() >= pb.DisconnectPolicy_DISCONNECT_POLICY_DRAIN}
+			if g.request.RequestId = cmp.Or(request.GetRequestId(), NewID()); uuid.Validate(g.request.RequestId) == nil {
+				g.request.RequestId = strings.ToLower(g.request.RequestId)
+			}
 			g.request.OnDisconnect = cmp.Or(request.GetOnDisconnect(), pb.DisconnectPolicy_DISCONNECT_POLICY_KEEP)
 			running[g.request.RequestId] = g
+		}
+		if len(running) < len(requests) {
+			yield(nil, failure(&pb.ProviderError{Code: pb.ErrorCode_ERROR_CODE_INVALID_REQUEST, Message: "two requests have the same id"}, nil))
+			return
 		}
 		defer c.cancel(ctx, running)
 		ctx, leave := context.WithCancel(ctx)

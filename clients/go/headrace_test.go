@@ -214,6 +214,31 @@ func TestOthersGoOnWhenOneFails(t *testing.T) {
 	}
 }
 
+func TestIDIsSentInTheFormInWhichEventsTellIt(t *testing.T) {
+	request := hello()
+	end := []*pb.GenerationEvent{of(request, chunk(0, "a")), of(request, completed())}
+	service, client := serve(t, stream{end, nil})
+	id := request.RequestId
+	request.RequestId = strings.ToUpper(id)
+	if told, err := read(client, request); told != "a completed" || err != nil {
+		t.Errorf("got %q, %v", told, err)
+	}
+	equal(t, "the id that was sent", service.commands[0][0].GetGenerate().GetRequestId(), id)
+}
+
+func TestNothingIsSentWhenTwoRequestsHaveTheSameID(t *testing.T) {
+	service, client := serve(t)
+	one, other := hello(), hello()
+	other.RequestId = strings.ToUpper(one.RequestId)
+	told, err := read(client, one, other)
+	if told != "" || failure(t, err).Code != pb.ErrorCode_ERROR_CODE_INVALID_REQUEST {
+		t.Errorf("got %q, %v", told, err)
+	}
+	if len(service.commands) != 0 {
+		t.Errorf("%v was sent", service.commands)
+	}
+}
+
 func TestLostStreamIsNoSuccessWhenTheServerHasEndedTheGeneration(t *testing.T) {
 	request := headrace.Prompt("Hello")
 	request.OnDisconnect = pb.DisconnectPolicy_DISCONNECT_POLICY_CANCEL

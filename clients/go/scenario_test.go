@@ -24,13 +24,42 @@ import (
 	pb "headrace.dev/go/headrace/v1"
 )
 
-func TestScenario(t *testing.T) {
+func needService(t *testing.T) {
+	t.Helper()
 	if os.Getenv("HEADRACE_TARGET") == "" {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("there is no service: run this by `make test-clients`")
 		}
 		t.Skip("there is no service: run this by `make test-clients`")
 	}
+}
+
+// No step of the scenario.
+func TestWrongIDsFailWithTheErrorOfTheServiceAndOthersGoOn(t *testing.T) {
+	needService(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	one, good, other := requestTo("echo"), requestTo("echo"), requestTo("echo")
+	one.RequestId, other.RequestId, other.Temperature = "Mine", "Mine too", proto.Float64(3)
+	violations, text := map[string]string{}, ""
+	for event, err := range dial(t, "HEADRACE_TARGET").Events(ctx, one, good, other) {
+		if err != nil {
+			for _, violation := range failure(t, err).FieldViolations {
+				violations[event.GetRequestId()] += " " + violation.GetField()
+			}
+			continue
+		}
+		equal(t, "request id", event.GetRequestId(), good.RequestId)
+		text += event.GetChunk().GetText()
+	}
+	equal(t, "text", text, echoed)
+	equal(t, "refused", len(violations), 2)
+	equal(t, one.RequestId, violations[one.RequestId], " request_id")
+	equal(t, other.RequestId, violations[other.RequestId], " request_id temperature")
+}
+
+func TestScenario(t *testing.T) {
+	needService(t)
 	steps := []struct {
 		name string
 		run  func(t *testing.T, ctx context.Context, client *headrace.Client)

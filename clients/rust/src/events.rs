@@ -4,9 +4,10 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio::time::sleep;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::Status;
+use uuid::Uuid;
 
-use crate::v1::{CancelRequestRequest, DisconnectPolicy, GenerateRequest, GenerationEvent, ProviderError, ResumeCommand, StreamChunk};
-use crate::v1::{StreamGenerateRequest, generation_event::Event, stream_chunk::Delta, stream_generate_request::Command};
+use crate::v1::{CancelRequestRequest, DisconnectPolicy, ErrorCode, GenerateRequest, GenerationEvent, ProviderError, ResumeCommand};
+use crate::v1::{StreamChunk, StreamGenerateRequest, generation_event::Event, stream_chunk::Delta, stream_generate_request::Command};
 use crate::{Client, Error, error::LOST, new_id};
 
 /// How many milliseconds to wait before what has failed is tried again, so many times in a row.
@@ -26,12 +27,19 @@ impl Client {
     /// a `status` ends them all.
     ///
     /// To drop what this returns cancels what still runs, except what was asked for with `on_disconnect` DRAIN or KEEP. A request that does
-    /// not say is sent with KEEP, so that a lost connection does not end it. No two may have the same id; one that has none gets one.
+    /// not say is sent with KEEP, so that a lost connection does not end it, and one that has no id gets one. UUIDs are sent in lower case,
+    /// as events tell them. Where two requests have the same id, nothing is sent, and an error is all that comes.
     pub fn events(&self, requests: impl IntoIterator<Item: Into<GenerateRequest>>) -> Events {
-        let generations = requests.into_iter().map(|request| Generation::new(request.into()));
-        let running = generations.map(|generation| (generation.request.request_id.clone(), generation)).collect();
+        let generations: Vec<_> = requests.into_iter().map(|request| Generation::new(request.into())).collect();
+        let count = generations.len();
+        let running: Running = generations.into_iter().map(|known| (known.request.request_id.clone(), known)).collect();
         let (reader, events) = channel(BUFFER);
-        tokio::spawn(run(self.clone(), running, reader));
+        if running.len() == count {
+            tokio::spawn(run(self.clone(), running, reader));
+        } else {
+            let message = "two requests have the same id".into();
+            let _ = reader.try_send(Err(ProviderError { code: ErrorCode::InvalidRequest.into(), message, ..Default::default() }.into()));
+        }
         events.into()
     }
 
@@ -41,8 +49,7 @@ impl Client {
         Box::pin(self.events([request]).filter_map(|event| match event.map(|event| event.event) {
             Ok(Some(Event::Chunk(StreamChunk { delta: Some(Delta::Text(text)), .. }))) => Some(Ok(text)),
             Ok(Some(Event::Discontinuity(_))) => Some(Err(Status::aborted("the answer starts again: read the events").into())),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
+            event => event.err().map(Err),
         }))
     }
 
@@ -74,9 +81,8 @@ impl Generation {
         if request.on_disconnect() == DisconnectPolicy::Unspecified {
             request.set_on_disconnect(DisconnectPolicy::Keep); // so that there is something to go on with
         }
-        if request.request_id.is_empty() {
-            request.request_id = new_id();
-        }
+        let id = if request.request_id.is_empty() { new_id() } else { request.request_id };
+        request.request_id = if Uuid::try_parse(&id).is_ok() { id.to_lowercase() } else { id };
         Self { request, runs_on, next_index: 0, told: Vec::new() }
     }
 

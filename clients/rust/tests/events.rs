@@ -242,6 +242,29 @@ async fn all_go_on_over_one_stream_when_theirs_is_lost() {
 }
 
 #[tokio::test]
+async fn an_id_is_sent_in_the_form_in_which_events_tell_it() {
+    let id = headrace::new_id();
+    let ended = of(&id, Event::Completed(GenerationResult::default()));
+    let (client, mut sight) = serve([(vec![chunk_of(&id, 0, "a"), ended], End::Ok)]).await;
+    let (words, error) = told(client.events([hello(&id.to_uppercase(), DisconnectPolicy::Keep)])).await;
+    assert_eq!(words, "a completed");
+    assert!(error.is_none());
+    assert_eq!(id_of(&sight.command().await), id);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_when_two_requests_have_the_same_id() {
+    let (client, mut sight) = serve([(vec![completed()], End::Ok)]).await;
+    let id = headrace::new_id();
+    let twice = [id.clone(), id.to_uppercase()].map(|id| hello(&id, DisconnectPolicy::Keep));
+    let (words, error) = told(client.events(twice)).await;
+    assert_eq!(words, "InvalidRequest: two requests have the same id");
+    assert_eq!(error.expect("an error").code, ErrorCode::InvalidRequest);
+    told(client.events(["Hello"])).await;
+    assert_ne!(id_of(&sight.command().await), id, "the first that is sent");
+}
+
+#[tokio::test]
 async fn everything_is_told_in_order_when_it_is_read_late() {
     let chunks: Vec<_> = (0..500).map(|index| chunk(index, &index.to_string())).chain([completed()]).collect();
     let (client, mut sight) = serve([(chunks, End::Ok)]).await;

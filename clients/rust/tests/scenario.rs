@@ -42,6 +42,35 @@ fn events(messages: impl Stream<Item = Result<StreamGenerateResponse, Status>>) 
 
 #[tokio::test]
 #[ignore = "needs the service: make test-clients"]
+async fn wrong_ids_fail_with_the_error_of_the_service_and_others_go_on() {
+    let (mut one, mut good, mut other) = (request_to("echo"), request_to("echo"), request_to("echo"));
+    let id = good.request_id.clone();
+    good.request_id = id.to_uppercase();
+    (one.request_id, other.request_id, other.temperature) = ("Mine".into(), "Mine too".into(), Some(3.0));
+    let client = connect().await;
+    let (mut text, mut refused) = (String::new(), Vec::new());
+    let mut events = client.events([one, good, other]);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(GenerationEvent { request_id, event: Some(Event::Chunk(StreamChunk { delta: Some(Delta::Text(piece)), .. })) }) => {
+                assert_eq!(request_id, id);
+                text += &piece;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                assert!(error.status.is_none(), "{error}");
+                let fields: Vec<_> = error.detail.field_violations.iter().map(|violation| violation.field.clone()).collect();
+                refused.push((error.detail.request_id, fields.join(" ")));
+            }
+        }
+    }
+    assert_eq!(text, ECHOED);
+    refused.sort();
+    assert_eq!(refused, [("Mine", "request_id"), ("Mine too", "request_id temperature")].map(|(id, fields)| (id.into(), fields.into())));
+}
+
+#[tokio::test]
+#[ignore = "needs the service: make test-clients"]
 async fn unary() -> Result<(), Error> {
     let step = Step::new("unary");
     let request = request_to("echo");

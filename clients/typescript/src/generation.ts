@@ -11,6 +11,9 @@ import * as v1 from "./v1.js";
 /** The pauses, in milliseconds, before a lost stream is taken up again. After so many in a row without news its error is thrown. */
 const PAUSES = [50, 100, 200, 400, 800, 1600, 3200, 6400];
 
+/** The form of a request id, which the server tells in lower case. What has another form it refuses. */
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
 /** What to generate: a request, or the prompt alone. */
 export type Request = string | MessageInitShape<typeof v1.GenerateRequestSchema>;
 
@@ -19,10 +22,10 @@ export function prompt(text: string) {
   return { messages: [{ role: v1.MessageRole.USER, content: [{ part: { case: "text" as const, value: text } }] }] };
 }
 
-/** A copy of the request, with an id. */
+/** A copy of the request, with an id, in the form in which events tell it. */
 export function withId(request: Request): v1.GenerateRequest {
   const message = create(v1.GenerateRequestSchema, { ...(typeof request === "string" ? prompt(request) : request) });
-  message.requestId ||= crypto.randomUUID();
+  message.requestId = (message.requestId || crypto.randomUUID()).replace(UUID, (id) => id.toLowerCase());
   return message;
 }
 
@@ -68,8 +71,7 @@ export function follow(client: Client, request: v1.GenerateRequest, options: Cal
               if (kind === "failed") throw new HeadraceError(value.message, value.code, value);
               if (kind === "chunk" && value.index !== next++) rethrow(new ConnectError(`chunk ${value.index} out of turn`, Code.DataLoss));
               const fact = kind === "transition" || kind === "discontinuity" ? toJsonString(v1.GenerationEventSchema, event) : "";
-              if (told.has(fact)) continue; // by the stream that was lost
-              if (fact) told.add(fact);
+              if (fact && told.size === told.add(fact).size) continue; // the stream that was lost has told it
               yield event;
             }
           }

@@ -1,5 +1,6 @@
 /** The steps of tests/clients/README.md, each named as there. */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { appendFileSync, readFileSync } from "node:fs";
 import net from "node:net";
 import { join } from "node:path";
@@ -34,6 +35,21 @@ function step(name: string, run: () => Promise<void>): void {
     }
   });
 }
+
+test("wrong ids fail with the error of the service, and others go on", { skip: missing, timeout: 20_000 }, async () => {
+  const session = client.session();
+  const [wrong, good, worse] = [
+    session.start({ ...requestTo("echo"), requestId: "Mine" }),
+    session.start({ ...requestTo("echo"), requestId: randomUUID().toUpperCase() }),
+    session.start({ ...requestTo("echo"), requestId: "Mine too", temperature: 3 }),
+  ];
+  const fields = async (events: AsyncIterable<v1.GenerationEvent>) =>
+    (await failure(collect(events))).fieldViolations.map(({ field }) => field);
+  assert.deepEqual(await Promise.all([fields(wrong), fields(worse)]), [["request_id"], ["request_id", "temperature"]]);
+  assert.equal((await collect(good)).text, ECHOED);
+  session.close();
+  assert.deepEqual(await fields(client.events({ ...requestTo("echo"), requestId: "Mine" })), ["request_id"]);
+});
 
 step("unary", async () => {
   const request = requestTo("echo");

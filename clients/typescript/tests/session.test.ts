@@ -161,6 +161,17 @@ test("a generation that runs in a session is not started again", async () => {
   assert.throws(() => session.start(kept), /runs in this session already/);
 });
 
+test("an id is sent in the form in which events tell it", async () => {
+  const calls = await serve([{ events: [chunk(0, "a"), completed] }, { events: [completed] }]);
+  const shouted = { ...plain, requestId: requestId.toUpperCase() };
+  assert.deepEqual(await read(client!.events(shouted)), ["a completed", undefined]);
+  const session = client!.session();
+  const generation = session.start(shouted);
+  assert.throws(() => session.start(plain), /runs in this session already/);
+  assert.deepEqual(await read(generation), ["completed", undefined]);
+  assert.deepEqual(calls.map((call) => "generate" in call && call.generate.requestId), [requestId, requestId]);
+});
+
 test("a lost stream is an error when the generation ends with it", async () => {
   await serve([{ events: [chunk(0, "a")], error: lost }]);
   const [told, error] = await read(client!.events(tied));

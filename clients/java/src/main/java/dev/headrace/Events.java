@@ -4,11 +4,10 @@ import com.google.common.collect.AbstractIterator;
 import com.google.common.util.concurrent.Uninterruptibles;
 import dev.headrace.v1.*;
 import io.grpc.Status;
-import io.grpc.stub.StreamObserver;
+import io.grpc.stub.*;
 import java.util.*;
 import java.util.concurrent.*;
-import java.util.stream.Stream;
-import java.util.stream.StreamSupport;
+import java.util.stream.*;
 
 /**
  * Generations that run over one stream, and what they tell, for one reader. Iterating, once, gives their events as they come, each one's in
@@ -21,12 +20,13 @@ public final class Events implements Iterable<GenerationEvent>, AutoCloseable {
     private static final long CANCEL_SECONDS = 5;
 
     private final GenerationServiceGrpc.GenerationServiceStub stub;
-    private final List<GenerateRequest> requests;
-    private final Set<String> running = ConcurrentHashMap.newKeySet(); // ids of those whose last event has not been read
+    private final List<GenerateRequest> requests = new ArrayList<>();
+    private final Map<String, Boolean> running = new ConcurrentHashMap<>(); // by id, until the last event is read; true: when left, too
     private final Map<String, Integer> chunkCounts = new HashMap<>(); // by id
     private final Set<GenerationEvent> told = new HashSet<>(); // all but chunks
     private HeadraceException failure; // of the first that has failed
     private BlockingQueue<Object> inbox; // what the stream has brought: events, and the exception that it ended with
+    private ClientCallStreamObserver<StreamGenerateRequest> commands; // of that stream
     private int tries; // since the last news
     private final Iterator<GenerationEvent> iterator = new AbstractIterator<>() {
         @Override protected GenerationEvent computeNext() {
@@ -52,16 +52,19 @@ public final class Events implements Iterable<GenerationEvent>, AutoCloseable {
 
     Events(GenerationServiceGrpc.GenerationServiceStub stub, GenerateRequest... asked) {
         this.stub = stub;
-        this.requests = Arrays.stream(asked).map(Events::resumable).toList();
-        requests.forEach(request -> running.add(request.getRequestId()));
-        if (running.size() < requests.size()) {
-            throw new IllegalArgumentException("two requests have the same id");
+        for (var one : asked) { // with an id, in the form in which events tell it; and with KEEP, so that it outlives a lost connection
+            var id = (one.getRequestId().isEmpty() ? UUID.randomUUID() : UUID.fromString(one.getRequestId())).toString();
+            int policy = one.getOnDisconnectValue() == 0 ? DisconnectPolicy.DISCONNECT_POLICY_KEEP_VALUE : one.getOnDisconnectValue();
+            requests.add(one.toBuilder().setRequestId(id).setOnDisconnectValue(policy).build());
+            if (running.put(id, one.getOnDisconnectValue() >= DisconnectPolicy.DISCONNECT_POLICY_DRAIN_VALUE) != null) {
+                throw new IllegalArgumentException("two requests have the same id");
+            }
         }
         open();
     }
 
     /** The requests as they were sent, with their ids. */
-    public List<GenerateRequest> requests() { return requests; }
+    public List<GenerateRequest> requests() { return Collections.unmodifiableList(requests); }
 
     @Override public Iterator<GenerationEvent> iterator() { return iterator; }
 
@@ -80,7 +83,7 @@ public final class Events implements Iterable<GenerationEvent>, AutoCloseable {
     public void cancel(String requestId) {
         var service = RequestServiceGrpc.newFutureStub(stub.getChannel()).withDeadlineAfter(CANCEL_SECONDS, TimeUnit.SECONDS);
         var id = UUID.fromString(requestId).toString();
-        while (running.contains(id)) {
+        while (running.containsKey(id)) {
             try {
                 Uninterruptibles.getUninterruptibly(service.cancelRequest(CancelRequestRequest.newBuilder().setRequestId(id).build()));
                 return;
@@ -93,21 +96,19 @@ public final class Events implements Iterable<GenerationEvent>, AutoCloseable {
         }
     }
 
-    /** Cancels what still runs, one after the other, until cancelling one throws. */
-    @Override public void close() { running.forEach(this::cancel); }
-
-    /** With an id, in the form in which events tell it; and with KEEP where it says nothing, so that it outlives a lost connection. */
-    private static GenerateRequest resumable(GenerateRequest asked) {
-        var id = asked.getRequestId().isEmpty() ? UUID.randomUUID() : UUID.fromString(asked.getRequestId());
-        var policy = asked.getOnDisconnectValue() == 0 ? DisconnectPolicy.DISCONNECT_POLICY_KEEP : asked.getOnDisconnect();
-        return asked.toBuilder().setRequestId(id.toString()).setOnDisconnect(policy).build();
+    /** Cancels what still runs and was not asked for with on_disconnect DRAIN or KEEP, one after the other, until cancelling one throws. */
+    @Override public void close() {
+        running.keySet().stream().filter(id -> !running.getOrDefault(id, true)).forEach(this::cancel);
+        if (running.containsValue(true)) {
+            commands.cancel("nobody reads on", null);
+        }
     }
 
     /** Begins what runs on a new stream, or goes on there. */
     private void open() {
         var received = new LinkedBlockingQueue<>();
         inbox = received;
-        var commands = stub.streamGenerate(new StreamObserver<>() {
+        commands = (ClientCallStreamObserver<StreamGenerateRequest>) stub.streamGenerate(new StreamObserver<>() {
             @Override public void onNext(StreamGenerateResponse response) { received.addAll(response.getEventsList()); }
 
             @Override public void onError(Throwable lost) { received.add(lost); }
@@ -116,7 +117,7 @@ public final class Events implements Iterable<GenerationEvent>, AutoCloseable {
                 onError(Status.UNAVAILABLE.withDescription("the stream ended early").asRuntimeException());
             }
         });
-        requests.stream().filter(request -> running.contains(request.getRequestId())).map(this::command).forEach(commands::onNext);
+        requests.stream().filter(request -> running.containsKey(request.getRequestId())).map(this::command).forEach(commands::onNext);
         commands.onCompleted();
     }
 
@@ -130,8 +131,7 @@ public final class Events implements Iterable<GenerationEvent>, AutoCloseable {
     /** Takes note of an event; false where it was told before. */
     private boolean isNews(GenerationEvent event) {
         var id = event.getRequestId();
-        int due = chunkCounts.getOrDefault(id, 0);
-        int index = event.getChunk().getIndex();
+        int due = chunkCounts.getOrDefault(id, 0), index = event.getChunk().getIndex();
         if (event.hasChunk() && index > due) {
             throw HeadraceException.of(Status.DATA_LOSS.withDescription("chunk %d is missing".formatted(due)).asRuntimeException());
         } else if (event.hasChunk() ? index < due : !told.add(event)) {
@@ -150,9 +150,8 @@ public final class Events implements Iterable<GenerationEvent>, AutoCloseable {
     }
 
     private void goOn(Throwable lost) throws InterruptedException {
-        var code = Status.fromThrowable(lost).getCode();
-        var isLost = code == Status.Code.UNAVAILABLE || code == Status.Code.INTERNAL; // as which some proxies end a stream
-        if (!isLost || tries == TRIES) {
+        // INTERNAL is how some proxies end a stream
+        if (tries == TRIES || !Set.of(Status.Code.UNAVAILABLE, Status.Code.INTERNAL).contains(Status.fromThrowable(lost).getCode())) {
             throw HeadraceException.of(lost);
         }
         Thread.sleep(Math.min(1000, PAUSE_MILLIS << tries++));

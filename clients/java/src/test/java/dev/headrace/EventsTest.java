@@ -27,6 +27,7 @@ import io.grpc.InsecureChannelCredentials;
 import io.grpc.InsecureServerCredentials;
 import io.grpc.Server;
 import io.grpc.Status;
+import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.time.Duration;
@@ -63,7 +64,7 @@ class EventsTest {
 
     private static final class Scripted extends GenerationServiceImplBase {
         final Deque<Script> scripts = new ArrayDeque<>();
-        /** What the server sees of its client: commands, requests to cancel, and "half-close" on a stream that stays. */
+        /** What the server sees of its client: commands, requests to cancel, "half-close" on a stream that stays, and "left". */
         final BlockingQueue<Object> seen = new LinkedBlockingQueue<>();
         /** The last stream that was opened. */
         private volatile StreamObserver<StreamGenerateResponse> stream;
@@ -72,6 +73,7 @@ class EventsTest {
         public StreamObserver<StreamGenerateRequest> streamGenerate(StreamObserver<StreamGenerateResponse> responses) {
             var script = scripts.remove();
             stream = responses;
+            ((ServerCallStreamObserver<StreamGenerateResponse>) responses).setOnCancelHandler(() -> seen.add("left"));
             return new StreamObserver<>() {
                 private boolean isBegun;
 
@@ -331,6 +333,26 @@ class EventsTest {
         events.close();
         assertEquals(Set.of(idOf(events, 1), idOf(events, 2)), Set.of(service.cancelled(), service.cancelled()));
         assertTrue(service.seen.isEmpty(), "the first one has ended");
+    }
+
+    @Test
+    void what_is_asked_for_with_drain_or_keep_runs_on_when_it_is_left() throws Exception {
+        serve(Script.of(End.STAYS));
+        var policies = List.of(
+                DisconnectPolicy.DISCONNECT_POLICY_KEEP,
+                DisconnectPolicy.DISCONNECT_POLICY_DRAIN,
+                DisconnectPolicy.DISCONNECT_POLICY_CANCEL,
+                DisconnectPolicy.DISCONNECT_POLICY_UNSPECIFIED);
+        var asked = policies.stream().map(policy -> hello().toBuilder().setOnDisconnect(policy).build());
+        var events = client.events(asked.toArray(GenerateRequest[]::new));
+        for (var request : events.requests()) {
+            assertEquals(request, service.command().getGenerate());
+        }
+        assertEquals("half-close", service.next());
+        events.close();
+        assertEquals(Set.of(idOf(events, 2), idOf(events, 3)), Set.of(service.cancelled(), service.cancelled()));
+        assertEquals("left", service.next(), "nothing of what runs on is to come any more");
+        assertTrue(service.seen.isEmpty(), "the others run on");
     }
 
     @Test
