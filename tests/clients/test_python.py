@@ -12,6 +12,7 @@ import headrace
 from headrace.v1 import analytics_service_pb2, generation_service_pb2, provider_service_pb2
 from headrace.v1.error_pb2 import ERROR_CODE_CANCELLED, ERROR_CODE_TIMEOUT
 from headrace.v1.lifecycle_pb2 import REQUEST_STATE_COMPLETED, REQUEST_STATE_FAILED
+from headrace.v1.request_pb2 import DISCONNECT_POLICY_KEEP
 from support.scenario import (
     EMPTY_PART,
     EMPTY_PART_FIELDS,
@@ -38,7 +39,8 @@ def test_unary_gives_the_whole_answer(client, step):
         assert answer.request_id == request_id
         assert (answer.text, answer.finish_reason, answer.provider) == (SAID, "stop", "echo")
         check_unary(answer.result)
-        _, call = client.generation.Generate.with_call(request=headrace.request.build_request(request, FIELDS))
+        again = headrace.request.build_request(request, {"on_disconnect": DISCONNECT_POLICY_KEEP, **FIELDS})
+        _, call = client.generation.Generate.with_call(request=again)
         assert dict(call.initial_metadata())["x-request-id"] == request_id
 
 

@@ -1,7 +1,6 @@
 """What the Python client promises besides the scenario: connections that break anywhere, errors, retries, requests from plain arguments."""
 
 import asyncio
-import gc
 import pickle
 import re
 import subprocess
@@ -23,7 +22,7 @@ from headrace.retry import Deadline, Tries
 from headrace.v1 import error_pb2, event_pb2, lifecycle_pb2, request_pb2, result_pb2
 from headrace_server.app import running
 from headrace_server.fake_provider import FakeProvider, Step
-from support.scenario import FIELDS, PROMPT, TOKENS, check_stream
+from support.scenario import FIELDS, PROMPT, SAID, TOKENS, check_stream
 from support.service import settings
 
 README = Path(__file__).resolve().parent.parent.parent / "README.md"
@@ -99,47 +98,6 @@ def test_nobody_there_is_told_after_the_last_try():
 # ---------------------------------------------------------------- ends
 
 
-@pytest.mark.parametrize("how", ["close", "drop"])
-def test_a_stream_that_is_not_read_to_its_end_cancels_its_generation(client, how):
-    stream = client.stream(PROMPT, provider="slow", **FIELDS)
-    request_id = stream.request_id
-    next(stream)
-    if how == "close":
-        stream.close()
-    del stream
-    gc.collect()
-    client.wait_for_cancel(request_id)
-
-    assert client.get(request_id).error_code == error_pb2.ERROR_CODE_CANCELLED
-
-
-def test_a_closed_session_leaves_nothing_running(client):
-    with client.session() as session:
-        streams = [session.stream(PROMPT, provider=name, **FIELDS) for name in ("slow", "stuck")]
-        next(streams[0])
-
-    assert [client.get(stream.request_id).error_code for stream in streams] == [error_pb2.ERROR_CODE_CANCELLED] * 2
-    with pytest.raises(ValueError, match="closed"):
-        session.stream(PROMPT)
-
-
-def test_one_of_a_session_ends_and_the_others_go_on(client):
-    with client.session() as session:
-        kept, dropped = (session.stream(PROMPT, provider="slow", **FIELDS) for _ in range(2))
-        next(dropped)
-        dropped.close()
-        assert client.get(dropped.request_id).error_code == error_pb2.ERROR_CODE_CANCELLED
-        assert kept.answer().text == "".join(TOKENS)
-
-
-def test_a_reader_of_somebody_elses_generation_does_not_end_it(client):
-    request_id = client.submit(PROMPT, provider="slow", **FIELDS)
-    with client.attach(request_id) as reader:
-        next(reader)
-
-    assert client.attach(request_id).answer().text == "".join(TOKENS)
-
-
 def test_the_deadline_of_one_of_a_session_is_told_with_what_there_was(client):
     with client.session() as session, pytest.raises(headrace.TimedOut) as caught:
         session.generate(PROMPT, provider="slow", timeout=1.0, **FIELDS)
@@ -155,6 +113,90 @@ def test_what_there_is_not_is_not_found(client):
         list(client.watch(str(uuid.uuid4())))
     with pytest.raises(headrace.NotFound):
         client.attach(str(uuid.uuid4())).answer()
+
+
+# ---------------------------------------------------------------- ids
+
+
+@pytest.mark.timeout(20)
+def test_an_answer_is_found_when_its_id_is_written_in_upper_case(client):
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    asked = [{"provider": "echo", "request_id": request_id.upper(), **FIELDS} for request_id in ids]
+    with client.session() as session, client.stream(PROMPT, **asked[1]) as stream:
+        answers = [client.generate(PROMPT, **asked[0]), stream.answer(), session.generate(PROMPT, **asked[2])]
+
+    assert [(answer.text, answer.request_id) for answer in answers] == [(SAID, request_id) for request_id in ids]
+
+
+@pytest.mark.timeout(20)
+async def test_an_answer_is_found_when_its_id_is_written_in_upper_case_in_asyncio(aclient):
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    asked = [{"provider": "echo", "request_id": request_id.upper(), **FIELDS} for request_id in ids]
+    async with aclient.session() as session, aclient.stream(PROMPT, **asked[1]) as stream:
+        answers = [await aclient.generate(PROMPT, **asked[0]), await stream.answer(), await session.generate(PROMPT, **asked[2])]
+
+    assert [(answer.text, answer.request_id) for answer in answers] == [(SAID, request_id) for request_id in ids]
+
+
+WRONG = {"request_id": "Mine", "provider": "echo", **FIELDS}
+WORSE = {"request_id": "Mine too", "provider": "echo", "temperature": 3, **FIELDS}
+REFUSED = [{"request_id"}, {"request_id", "temperature"}, {"request_id"}, {"request_id"}]
+
+
+def _wrong_fields(refusal: pytest.ExceptionInfo[headrace.InvalidRequest]) -> set[str]:
+    return {violation.field for violation in refusal.value.field_violations}
+
+
+@pytest.mark.timeout(20)
+def test_a_wrong_id_fails_with_the_error_of_the_service_and_others_go_on(client):
+    with client.session() as session:
+        wrong, good, worse = (session.stream(PROMPT, **fields) for fields in (WRONG, {"provider": "echo", **FIELDS}, WORSE))
+        refusals = []
+        for stream in (wrong, worse, client.stream(PROMPT, **WRONG)):
+            with pytest.raises(headrace.InvalidRequest) as refusal:
+                stream.answer()
+            refusals.append(refusal)
+        with pytest.raises(headrace.InvalidRequest) as refusal:
+            client.generate(PROMPT, **WRONG)
+        assert good.answer().text == SAID
+
+    assert [_wrong_fields(one) for one in (*refusals, refusal)] == REFUSED
+
+
+@pytest.mark.timeout(20)
+async def test_a_wrong_id_fails_with_the_error_of_the_service_and_others_go_on_in_asyncio(aclient):
+    async with aclient.session() as session:
+        wrong, good, worse = (session.stream(PROMPT, **fields) for fields in (WRONG, {"provider": "echo", **FIELDS}, WORSE))
+        refusals = []
+        for stream in (wrong, worse, aclient.stream(PROMPT, **WRONG)):
+            with pytest.raises(headrace.InvalidRequest) as refusal:
+                await stream.answer()
+            refusals.append(refusal)
+        with pytest.raises(headrace.InvalidRequest) as refusal:
+            await aclient.generate(PROMPT, **WRONG)
+        assert (await good.answer()).text == SAID
+
+    assert [_wrong_fields(one) for one in (*refusals, refusal)] == REFUSED
+
+
+async def test_a_generation_that_runs_in_a_session_is_not_started_again(client, aclient):
+    fields = {"request_id": headrace.new_id(), "provider": "echo", **FIELDS}
+    again = {**fields, "request_id": fields["request_id"].upper()}
+    async with aclient.session() as session:
+        stream = session.stream(PROMPT, **fields)
+        with pytest.raises(ValueError, match="runs in this session already"):
+            session.stream("something else", **again)
+        assert (await stream.answer()).text == SAID
+        assert (await session.generate(PROMPT, **again)).text == SAID, "what has ended is told again"
+
+    def blocking() -> None:
+        with client.session() as session:
+            stream = session.stream(PROMPT, **fields)
+            with pytest.raises(ValueError, match="runs in this session already"):
+                session.stream("something else", **again)
+            assert stream.answer().text == SAID
+
+    await asyncio.to_thread(blocking)
 
 
 # ---------------------------------------------------------------- what is read of a generation
@@ -173,6 +215,19 @@ def test_events_that_are_told_again_are_taken_once():
     assert reading.command().resume.next_index == 2
     assert [reading.take(event) for event in (began, _chunk(1, "b"), _chunk(2, "c"))] == [False, False, True]
     assert reading.text == "abc"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent", "runs_on"),
+    [("UNSPECIFIED", "KEEP", False), ("CANCEL", "CANCEL", False), ("DRAIN", "DRAIN", True), ("KEEP", "KEEP", True)],
+)
+def test_it_is_sent_with_keep_when_nothing_else_is_asked_for_and_runs_on_only_when_that_is(asked, sent, runs_on):
+    policies = request_pb2.DisconnectPolicy
+    request = request_pb2.GenerateRequest(request_id="r", on_disconnect=policies.Value(f"DISCONNECT_POLICY_{asked}"))
+    reading = Reading("r", request=request)
+
+    assert policies.Name(reading.command().generate.on_disconnect) == f"DISCONNECT_POLICY_{sent}"
+    assert reading.runs_on is runs_on
 
 
 def test_a_missing_chunk_is_never_passed_over():
@@ -301,7 +356,6 @@ def test_a_request_is_made_of_a_text_and_fields():
     assert [(message.role, message.content[0].text) for message in request.messages] == [(3, "Be brief."), (1, "Hi")]
     assert (request.provider, request.max_tokens) == ("claude", 5)
     assert request.timeouts.total.ToMilliseconds() == 2500
-    assert request.on_disconnect == request_pb2.DISCONNECT_POLICY_KEEP
     assert request.provider_options["a"][0] == 1
     made = uuid.UUID(request.request_id)
     assert (made.version, made.variant) == (7, uuid.RFC_4122)

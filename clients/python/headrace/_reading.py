@@ -4,12 +4,21 @@ from headrace.answer import Answer
 from headrace.errors import ConnectionLost, HeadraceError, connection_lost, from_event
 from headrace.v1.event_pb2 import GenerationEvent
 from headrace.v1.generation_service_pb2 import CancelCommand, ResumeCommand, StreamGenerateRequest
-from headrace.v1.request_pb2 import DISCONNECT_POLICY_CANCEL, GenerateRequest
+from headrace.v1.request_pb2 import (
+    DISCONNECT_POLICY_CANCEL,
+    DISCONNECT_POLICY_DRAIN,
+    DISCONNECT_POLICY_KEEP,
+    DISCONNECT_POLICY_UNSPECIFIED,
+    GenerateRequest,
+)
 from headrace.v1.result_pb2 import GenerationResult, ProviderError
 
 
 class Reading:
-    """One generation as it is read: every chunk once, in order, over as many connections as it takes."""
+    """One generation as it is read: every chunk once, in order, over as many connections as it takes.
+
+    A `request` that says nothing of `on_disconnect` gets KEEP here: it is to outlive a lost connection, though not its reader.
+    """
 
     def __init__(self, request_id: str, *, request: GenerateRequest | None = None, next_index: int = 0) -> None:
         self.request_id = request_id
@@ -19,16 +28,16 @@ class Reading:
         """Once it has failed."""
         self.refusal: HeadraceError | None = None
         """Why the last command was refused, where it may be sent again."""
+        self.runs_on = request is None or request.on_disconnect in (DISCONNECT_POLICY_DRAIN, DISCONNECT_POLICY_KEEP)
+        """Whether it goes on when its reader leaves: it was asked for like that, or begun by somebody else."""
+        if request is not None and request.on_disconnect == DISCONNECT_POLICY_UNSPECIFIED:
+            request.on_disconnect = DISCONNECT_POLICY_KEEP
         self._request = request
-        self._is_known = request is None
+        self.is_known = request is None
+        """Whether the service is known to have it."""
         self._first_index = next_index
         self._texts: list[str] = []
         self._told: set[bytes] = set()
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it was begun here, and ends with its reader; not one that was attached to."""
-        return self._request is not None
 
     @property
     def is_over(self) -> bool:
@@ -60,7 +69,7 @@ class Reading:
         Until something has come of it, the request itself is sent again: its id finds what the service may have begun.
         """
         self.refusal = None
-        if self._request is not None and not self._is_known:
+        if self._request is not None and not self.is_known:
             return StreamGenerateRequest(generate=self._request)
         return StreamGenerateRequest(resume=ResumeCommand(request_id=self.request_id, next_index=self.next_index))
 
@@ -92,7 +101,7 @@ class Reading:
         kind = event.WhichOneof("event")
         if kind == "failed":
             return self._fail(from_event(event.failed))
-        self._is_known = True
+        self.is_known = True
         if kind == "chunk":
             return self._add(event)
         if kind == "completed":

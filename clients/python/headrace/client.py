@@ -80,7 +80,7 @@ class Client:
     def generate(self, prompt: Prompt, *, timeout: float | None = None, **fields: Unpack[RequestFields]) -> Answer:
         """The whole answer at once. `timeout`: seconds that everything may take; None: as the request or the service says.
 
-        Raises HeadraceError. Interrupted (Ctrl-C), it cancels the generation.
+        Raises HeadraceError. Interrupted (Ctrl-C), it cancels the generation as a stream does that is left.
         """
         request = build_request(prompt, fields, timeout)
         reading = Reading(request.request_id, request=request)
@@ -95,7 +95,8 @@ class Client:
                     failure = from_rpc(error, request.request_id)
                 time.sleep(tries.delay(reading.lost(failure)))
         except (KeyboardInterrupt, TimedOut):
-            self.cancel_soon(request.request_id)
+            if not reading.runs_on:
+                self.cancel_soon(request.request_id)
             raise
 
     def stream(self, prompt: Prompt, *, timeout: float | None = None, **fields: Unpack[RequestFields]) -> Stream:

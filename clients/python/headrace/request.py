@@ -1,6 +1,7 @@
 """Requests from what a caller gives: a text or a conversation, and fields by their names."""
 
 import json
+import re
 import secrets
 import time
 import uuid
@@ -20,8 +21,6 @@ from headrace.v1.message_pb2 import (
     ToolResult,
 )
 from headrace.v1.request_pb2 import (
-    DISCONNECT_POLICY_KEEP,
-    DISCONNECT_POLICY_UNSPECIFIED,
     DisconnectPolicy,
     FallbackConfig,
     GenerateRequest,
@@ -37,12 +36,15 @@ from headrace.v1.request_pb2 import (
 Prompt: TypeAlias = str | ChatMessage | Sequence[ChatMessage] | GenerateRequest
 """What is asked: a text of the user, a message, a conversation, or a whole request."""
 
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+"""The form of a request id. What has another one is sent as it is, for the service to refuse."""
+
 
 class RequestFields(TypedDict, total=False):
     """The fields of a GenerateRequest; what each means and may be stands there."""
 
     request_id: str
-    """UUID, the idempotency key; by default the client makes one."""
+    """UUID, the idempotency key, sent in lower case; by default the client makes one."""
     provider: str
     model: str
     system: str
@@ -63,7 +65,10 @@ class RequestFields(TypedDict, total=False):
     fallback: FallbackConfig
     timeouts: Timeouts
     on_disconnect: DisconnectPolicy.ValueType
-    """By default KEEP: the generation goes on while the client makes a lost connection again. Closing a stream cancels it all the same."""
+    """What becomes of the generation when its reader leaves: asked for with DRAIN or KEEP it runs on, else it is cancelled.
+
+    By default it goes on while the client makes a lost connection again; with CANCEL it ends with the connection too.
+    """
     quiet: bool
     timing: bool
     provider_options: Mapping[str, Any]
@@ -71,7 +76,7 @@ class RequestFields(TypedDict, total=False):
 
 
 def build_request(prompt: Prompt, fields: RequestFields, timeout: float | None = None) -> GenerateRequest:
-    """The request. It has an id, policy KEEP unless another one was asked for, and a total timeout of at most `timeout` seconds."""
+    """The request. It has an id, and a total timeout of at most `timeout` seconds."""
     plain: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     system = plain.pop("system", None)
     options = plain.pop("provider_options", None)
@@ -88,8 +93,8 @@ def build_request(prompt: Prompt, fields: RequestFields, timeout: float | None =
         request.provider_options.update(dict(options))
     if not request.request_id:
         request.request_id = new_id()
-    if request.on_disconnect == DISCONNECT_POLICY_UNSPECIFIED:
-        request.on_disconnect = DISCONNECT_POLICY_KEEP
+    elif _UUID.fullmatch(request.request_id):
+        request.request_id = request.request_id.lower()  # as events tell it
     if timeout is not None:
         total, ours = request.timeouts.total, max(1, round(timeout * 1e9))
         total.FromNanoseconds(min(total.ToNanoseconds() or ours, ours))

@@ -49,13 +49,15 @@ class Session:
         self._closing = threading.Event()
 
     def stream(self, prompt: Prompt, *, timeout: float | None = None, **fields: Unpack[RequestFields]) -> Stream:
-        """Start a generation. The request goes out at once; errors come out of the stream."""
+        """Start a generation. The request goes out at once; errors come out of the stream. ValueError: its id runs here already."""
         request = build_request(prompt, fields, timeout)
         reading = Reading(request.request_id, request=request)
         source = SharedStream(self, reading, Deadline(timeout))
         with self._lock:
             if self._closing.is_set():
                 raise ValueError("the session is closed")
+            if reading.request_id in self._open:
+                raise ValueError(f"{reading.request_id} runs in this session already")
             self._open[reading.request_id] = source
             if self._commands is not None:
                 self._commands.put(reading.command())
@@ -69,18 +71,18 @@ class Session:
         return self.stream(prompt, timeout=timeout, **fields).answer()
 
     def close(self) -> None:
-        """Cancel what is not over, wait for its end, and close the stream."""
+        """Cancel what is not over, wait for its end, and close the stream. What was asked for with DRAIN or KEEP runs on."""
         with self._lock:
             self._closing.set()
-            for source in self._open.values():
-                self._cancel(source.reading)
             if self._commands is not None:
-                self._commands.put(None)
+                self._take_leave(self._commands)
             thread = self._thread
+            patience = 0.0 if self._may_hang_up() else LAST_WORDS
         if thread is not None:
-            thread.join(LAST_WORDS)
+            thread.join(patience)
             if thread.is_alive() and self._call is not None:
                 self._call.cancel()
+                thread.join(LAST_WORDS)
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +95,18 @@ class Session:
         with self._lock:
             if reading.request_id in self._open:
                 self._cancel(reading)
+
+    def _take_leave(self, commands: Commands) -> None:
+        """The last commands of a session, behind those that began its generations."""
+        for source in self._open.values():
+            if not source.reading.runs_on:
+                commands.put(source.reading.cancel_command())
+        commands.put(None)
+
+    def _may_hang_up(self) -> bool:
+        """Whether nothing has to be heard any more of what is left on the stream of a session that closes: it runs on by itself."""
+        left = [source.reading for source in self._open.values()]
+        return bool(left) and self._commands is not None and all(one.runs_on and one.is_known for one in left)
 
     def _cancel(self, reading: Reading) -> None:
         if self._commands is not None:
@@ -120,16 +134,22 @@ class Session:
         with self._lock:
             for source in self._open.values():
                 commands.put(source.reading.command())
+            if self._closing.is_set():
+                self._take_leave(commands)
             self._commands = commands
-        self._call = self._client.generation.StreamGenerate(iter(commands.get, None), metadata=self._client.metadata)
+            self._call = self._client.generation.StreamGenerate(iter(commands.get, None), metadata=self._client.metadata)
         try:
             for response in self._call:
                 for event in response.events:
                     if self._pass_on(event):
                         tries.progress()
+                if self._closing.is_set() and self._may_hang_up():
+                    break
         except grpc.RpcError as error:
-            return error
+            was_closed = self._closing.is_set() and error.code() is grpc.StatusCode.CANCELLED
+            return None if was_closed else error
         finally:
+            self._call.cancel()
             with self._lock:
                 self._commands = None
             commands.put(None)  # lets go of the thread that sends
@@ -153,6 +173,8 @@ class Session:
             try:
                 error = source.reading.lost(error)
                 if self._closing.is_set():
+                    if not source.reading.runs_on:
+                        self._client.cancel_soon(request_id)  # the last commands may not have arrived
                     raise error
                 delay = delay or tries.delay(error)
             except HeadraceError as final:
@@ -217,9 +239,10 @@ class SharedStream:
         """See Source."""
         if not self._is_closed:
             self._is_closed = True
-            if not self.reading.is_over:
+            if not self.reading.is_over and not self.reading.runs_on:
                 self._session.cancel(self.reading)
 
     def settle(self) -> None:
         """See Source."""
-        self._is_over.wait(LAST_WORDS)
+        if not self.reading.runs_on:
+            self._is_over.wait(LAST_WORDS)

@@ -31,7 +31,7 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Read no more; a generation of ours that is not over is cancelled. Does not wait."""
+        """Read no more; a generation that is not over and does not run on by itself is cancelled. Does not wait."""
         ...
 
     def settle(self) -> None:
@@ -48,7 +48,8 @@ class Stream:
             print(stream.answer().usage)
 
     A connection that is lost is made again, and the stream goes on where it was: no piece comes twice and none is lost. Closing the stream
-    before its end, leaving its `with`, or dropping it cancels the generation. Not for several threads at once.
+    before its end, leaving its `with`, or dropping it cancels the generation, unless the request says DRAIN or KEEP: then it runs on. Not
+    for several threads at once.
     """
 
     def __init__(self, reading: Reading, source: Source) -> None:
@@ -100,7 +101,7 @@ class Stream:
         self._source.cancel()
 
     def close(self) -> None:
-        """Read no more. A generation that is not over is cancelled; returns when that is on record, or the service out of reach."""
+        """Read no more. Cancels as described above; returns when that is on record, or the service out of reach."""
         self._source.close()
         self._source.settle()
 
@@ -164,7 +165,7 @@ class OwnStream:
         self._is_closed = True
         if not self._reading.is_over:
             self._call.cancel()  # first: then nothing of it begins after it was to be cancelled
-            if self._reading.is_ours:
+            if not self._reading.runs_on:
                 self._client.cancel_soon(self._reading.request_id)
 
     def settle(self) -> None:

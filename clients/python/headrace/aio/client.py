@@ -77,7 +77,7 @@ class Client:
     async def generate(self, prompt: Prompt, *, timeout: float | None = None, **fields: Unpack[RequestFields]) -> Answer:  # noqa: ASYNC109
         """The whole answer at once. `timeout`: seconds that everything may take; None: as the request or the service says.
 
-        Raises HeadraceError. Where its task is cancelled, so is the generation.
+        Raises HeadraceError. Where its task is cancelled, so is the generation, as that of a stream that is left.
         """
         request = build_request(prompt, fields, timeout)
         reading = Reading(request.request_id, request=request)
@@ -92,7 +92,8 @@ class Client:
                     failure = from_rpc(error, request.request_id)
                 await asyncio.sleep(tries.delay(reading.lost(failure)))
         except (asyncio.CancelledError, TimedOut):
-            self.cancel_soon(request.request_id)
+            if not reading.runs_on:
+                self.cancel_soon(request.request_id)
             raise
 
     def stream(self, prompt: Prompt, *, timeout: float | None = None, **fields: Unpack[RequestFields]) -> Stream:

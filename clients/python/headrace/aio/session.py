@@ -45,11 +45,13 @@ class Session:
         self._closing = asyncio.Event()
 
     def stream(self, prompt: Prompt, *, timeout: float | None = None, **fields: Unpack[RequestFields]) -> Stream:
-        """Start a generation. The request goes out at once; errors come out of the stream."""
+        """Start a generation. The request goes out at once; errors come out of the stream. ValueError: its id runs here already."""
         if self._closing.is_set():
             raise ValueError("the session is closed")
         request = build_request(prompt, fields, timeout)
         reading = Reading(request.request_id, request=request)
+        if reading.request_id in self._open:
+            raise ValueError(f"{reading.request_id} runs in this session already")
         source = self._open[reading.request_id] = SharedStream(self, reading, Deadline(timeout))
         if self._commands is not None:
             self._commands.put_nowait(reading.command())
@@ -66,21 +68,32 @@ class Session:
             await stream.close()
 
     async def close(self) -> None:
-        """Cancel what is not over, wait for its end, and close the stream."""
+        """Cancel what is not over, wait for its end, and close the stream. What was asked for with DRAIN or KEEP runs on."""
         self._closing.set()
-        for source in self._open.values():
-            self.cancel(source.reading)
         if self._commands is not None:
-            self._commands.put_nowait(None)
+            self._take_leave(self._commands)
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=LAST_WORDS)
+            await asyncio.wait([self._task], timeout=0 if self._may_hang_up() else LAST_WORDS)
             self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         await self.close()
+
+    def _take_leave(self, commands: Commands) -> None:
+        """The last commands of a session, behind those that began its generations."""
+        for source in self._open.values():
+            if not source.reading.runs_on:
+                commands.put_nowait(source.reading.cancel_command())
+        commands.put_nowait(None)
+
+    def _may_hang_up(self) -> bool:
+        """Whether nothing has to be heard any more of what is left on the stream of a session that closes: it runs on by itself."""
+        left = [source.reading for source in self._open.values()]
+        return bool(left) and self._commands is not None and all(one.runs_on and one.is_known for one in left)
 
     def cancel(self, reading: Reading) -> None:
         """End one of its generations. Does not wait."""
@@ -94,16 +107,21 @@ class Session:
     async def _run(self) -> None:
         """Keep a stream open while there is something to read, over as many connections as it takes."""
         tries = Tries(self._client.retry, Deadline(None))
-        while self._open:
-            failure = await self._read_one_stream(tries)
-            delay = self._delay(failure, tries)
-            await _wait_for(self._closing, delay)
+        try:
+            while self._open:
+                failure = await self._read_one_stream(tries)
+                delay = self._delay(failure, tries)
+                await _wait_for(self._closing, delay)
+        finally:
+            self._delay(None, tries)  # what is left when the task is cancelled
 
     async def _read_one_stream(self, tries: Tries) -> grpc.RpcError | None:
         """Until it ends; with what error."""
         commands: Commands = asyncio.Queue()
         for source in self._open.values():
             commands.put_nowait(source.reading.command())
+        if self._closing.is_set():
+            self._take_leave(commands)
         self._commands = commands
         call = self._client.generation.StreamGenerate(_until_none(commands), metadata=self._client.metadata)
         try:
@@ -111,6 +129,8 @@ class Session:
                 for event in response.events:
                     if self._pass_on(event):
                         tries.progress()
+                if self._closing.is_set() and self._may_hang_up():
+                    break
         except grpc.RpcError as error:
             return error
         finally:
@@ -136,6 +156,8 @@ class Session:
             try:
                 error = source.reading.lost(error)
                 if self._closing.is_set():
+                    if not source.reading.runs_on:
+                        self._client.cancel_soon(request_id)  # the last commands may not have arrived
                     raise error
                 delay = delay or tries.delay(error)
             except HeadraceError as final:
@@ -212,9 +234,10 @@ class SharedStream:
         """See Source."""
         if not self._is_closed:
             self._is_closed = True
-            if not self.reading.is_over:
+            if not self.reading.is_over and not self.reading.runs_on:
                 self._session.cancel(self.reading)
 
     async def settle(self) -> None:
         """See Source."""
-        await _wait_for(self._is_over, LAST_WORDS)
+        if not self.reading.runs_on:
+            await _wait_for(self._is_over, LAST_WORDS)

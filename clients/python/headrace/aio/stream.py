@@ -32,7 +32,7 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Read no more; a generation of ours that is not over is cancelled. Does not wait."""
+        """Read no more; a generation that is not over and does not run on by itself is cancelled. Does not wait."""
         ...
 
     async def settle(self) -> None:
@@ -49,8 +49,8 @@ class Stream:
             print((await stream.answer()).usage)
 
     A connection that is lost is made again, and the stream goes on where it was: no piece comes twice and none is lost. Closing the stream
-    before its end, leaving its `async with`, or dropping it cancels the generation. A wait for the next piece may be cancelled, as by
-    `asyncio.wait_for`, and begun again. Not for several tasks at once.
+    before its end, leaving its `async with`, or dropping it cancels the generation, unless the request says DRAIN or KEEP: then it
+    runs on. A wait for the next piece may be cancelled, as by `asyncio.wait_for`, and begun again. Not for several tasks at once.
     """
 
     def __init__(self, reading: Reading, source: Source) -> None:
@@ -102,7 +102,7 @@ class Stream:
         self._source.cancel()
 
     async def close(self) -> None:
-        """Read no more. A generation that is not over is cancelled; returns when that is on record, or the service out of reach."""
+        """Read no more. Cancels as described above; returns when that is on record, or the service out of reach."""
         self._source.close()
         await self._source.settle()
 
@@ -174,7 +174,7 @@ class OwnStream:
         if not self._reading.is_over:
             if self._call is not None:
                 self._call.cancel()  # first: then nothing of it begins after it was to be cancelled
-            if self._reading.is_ours:
+            if not self._reading.runs_on:
                 self._client.cancel_soon(self._reading.request_id)
 
     async def settle(self) -> None:
