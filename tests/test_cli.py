@@ -257,6 +257,7 @@ def test_demo_shows_states_tokens_and_the_record(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_demo_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     with started("demo", "--fake", "--serve", ready=r"(\n)", TMPDIR=str(tmp_path)) as (process, _):
         assert process.stdout is not None
@@ -271,6 +272,7 @@ def test_demo_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_demo_cleans_up_when_it_is_stopped_in_the_middle(tmp_path: Path, number: signal.Signals, code: int) -> None:
     with started("demo", "word " * 1000, "--fake", ready=r"(\n)", TMPDIR=str(tmp_path)) as (process, _):

@@ -54,7 +54,7 @@ def text_of(result: Any) -> str:
     return "".join(part.text for part in result.content)
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("stream", [pytest.param(True, id="stream"), pytest.param(False, id="whole", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", PROVIDERS)
 async def test_a_real_answer_is_cut_at_the_limit_of_tokens(local_model: LocalModel, tmp_path: Path, form: str, stream: bool) -> None:
     result = await ask(local_model, tmp_path, form, stream, max_tokens=5)
@@ -67,7 +67,8 @@ async def test_a_real_answer_is_cut_at_the_limit_of_tokens(local_model: LocalMod
     assert text_of(result)
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("stream", [pytest.param(True, id="stream"), pytest.param(False, id="whole", marks=pytest.mark.slow)])
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["chat", "messages"])  # the Responses API has no stop sequences
 async def test_a_real_answer_ends_at_a_stop_sequence(local_model: LocalModel, tmp_path: Path, form: str, stream: bool) -> None:
     whole = text_of(await ask(local_model, tmp_path, form, stream, max_tokens=24))
@@ -79,7 +80,7 @@ async def test_a_real_answer_ends_at_a_stop_sequence(local_model: LocalModel, tm
     assert text_of(result).strip() == whole.partition(f" {stop}")[0].strip()
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("stream", [pytest.param(True, id="stream"), pytest.param(False, id="whole", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", PROVIDERS)
 async def test_real_answer_arrives_whole_with_usage_and_record(local_model: LocalModel, tmp_path: Path, form: str, stream: bool) -> None:
     dialect, path, more = PROVIDERS[form]

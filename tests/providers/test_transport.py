@@ -25,7 +25,7 @@ from headrace_server.providers.transport import BEGINS, HeadersTooLarge, Transpo
 StartPeer = Callable[..., Awaitable[Any]]
 
 
-@pytest.fixture(params=["httptools", "aiohttp", "httpx"])
+@pytest.fixture(params=["httptools", pytest.param("aiohttp", marks=pytest.mark.slow), pytest.param("httpx", marks=pytest.mark.slow)])
 async def transport(request: pytest.FixtureRequest, trust: ssl.SSLContext) -> AsyncIterator[Transport]:
     kind: TransportKind = request.param
     async with make_transport(kind, verify=trust) as made:

@@ -157,7 +157,7 @@ def unknowns() -> CountedUnknowns:
     return CountedUnknowns()
 
 
-@pytest.fixture(params=["httptools", "aiohttp", "httpx"])
+@pytest.fixture(params=["httptools", pytest.param("aiohttp", marks=pytest.mark.slow), pytest.param("httpx", marks=pytest.mark.slow)])
 async def upstream(request: pytest.FixtureRequest, trust: ssl.SSLContext, unknowns: "CountedUnknowns") -> AsyncIterator[HttpUpstream]:
     kind: TransportKind = request.param
     async with make_transport(kind, verify=trust) as client:

@@ -192,7 +192,7 @@ def by_time(row: FailedRequest) -> tuple[int, str]:
     return row.created_at, row.id
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     rows=rows(),
     summed=st.sampled_from([0, 100]) | st.integers(1, 20),

@@ -67,7 +67,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps=st.lists(steps, max_size=14))
 def test_sums_are_those_of_their_rows_whatever_is_done_to_the_rows(
     template: bytes, tmp_path_factory: pytest.TempPathFactory, steps: list[Any]
