@@ -36,7 +36,7 @@ demo: .venv/.ready
 
 test: .venv/.ready
 	@$(PY) tools/model.py
-	@$(PY) -m pytest -q -m 'not slow' -n auto --maxprocesses 4 --dist worksteal
+	@$(PY) -m pytest -q -m 'not slow' -n $$($(PY) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') --dist worksteal
 
 test-slow: .venv/.ready .venv-proto/.ready
 	@$(PY) -m pytest -q -m slow

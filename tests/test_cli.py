@@ -11,7 +11,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -442,6 +442,26 @@ def test_circuit_is_shown_open_until_it_is_reset_by_hand(server: str) -> None:
     assert "rows of the record refer to it; disable it instead" in done.stderr
 
 
+@contextmanager
+def running_command(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs; it is ended with the block, also where that fails, instead of being waited for."""
+    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def interrupt(process: subprocess.Popen[str]) -> str:
+    """What it says on stderr when its user types Ctrl-C, again where the first was lost in a callback of gRPC's."""
+    for _ in range(10):
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=2)[1]
+    raise AssertionError("it does not end when it is interrupted")
+
+
 def test_quotas_are_shown_and_watched(server: str, provider_url: str) -> None:
     add = ("provider", "add", "limited", "--dialect", "openai", "--default-model", "echo", "--api-url", f"{provider_url}/v1")
     ok(*add, "--rate-limit-rpd", "5", "--priority", "999", "--server", server)
@@ -454,14 +474,13 @@ def test_quotas_are_shown_and_watched(server: str, provider_url: str) -> None:
     ]
 
     arguments = [*HEADRACE, "provider", "quotas", "limited", "--watch", "--json", "--server", server]
-    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+    with running_command(arguments) as watching:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["used"] == "1"
         assert headrace("generate", "Hello", "--provider", "limited", "--server", server).returncode == 0
         while json.loads(watching.stdout.readline())["used"] != "2":
             pass
-        watching.send_signal(signal.SIGINT)
-        _, stderr = watching.communicate(timeout=20)
+        stderr = interrupt(watching)
     assert watching.returncode == 130
     assert "Traceback" not in stderr
 
@@ -516,7 +535,7 @@ def test_request_is_listed_shown_watched_and_stays_when_it_is_cancelled_late(ser
 
 def test_running_request_fails_when_it_is_cancelled(server: str) -> None:
     arguments = [*HEADRACE, "generate", "Hello", "--server", server, "--model", "fake-n100-d100"]
-    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with running_command(arguments) as running:
         assert running.stdout is not None
         assert running.stdout.read(4) == " tok"
         request_id = newest(server, "--state", "streaming")["request_id"]
@@ -529,11 +548,10 @@ def test_running_request_fails_when_it_is_cancelled(server: str) -> None:
 
 def test_generation_is_cancelled_when_its_caller_types_ctrl_c(server: str) -> None:
     arguments = [*HEADRACE, "generate", "Hello", "--server", server, "--model", "fake-n101-d100"]
-    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with running_command(arguments) as running:
         assert running.stdout is not None
         assert running.stdout.read(4) == " tok"
-        running.send_signal(signal.SIGINT)
-        _, stderr = running.communicate(timeout=20)
+        stderr = interrupt(running)
     assert running.returncode == 130
     assert "Traceback" not in stderr
 

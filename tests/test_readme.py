@@ -40,6 +40,8 @@ def comparable(text: str) -> str:
     # How far a request that was just submitted has come.
     text = re.sub(r'(8058",\s*"state": "REQUEST_STATE)_\w+', r"\1", text)
     text = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", text)
+    # Whichever of the two sides looks at its clock first says so in its own words.
+    text = text.replace("Message: context deadline exceeded", "Message: Deadline Exceeded")
     return re.sub(r"\s+", "", text)
 
 
