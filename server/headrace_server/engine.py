@@ -9,6 +9,7 @@
 
 import asyncio
 import random
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -109,11 +110,16 @@ class Engine:
         if _leaves_nothing(generation):
             self._forget(generation)
         else:
-            asyncio.get_running_loop().call_later(self._world.settings.replay_window / 1000, self._forget, generation)
+            # By a weak reference: the timer would keep in memory what has to leave it earlier.
+            asyncio.get_running_loop().call_later(self._world.settings.replay_window / 1000, self._let_go, weakref.ref(generation))
             self._at_hand.append((generation, generation.weight))
             self._bytes_at_hand += generation.weight
             while self._bytes_at_hand > self._world.settings.replay_memory:
                 self._forget(self._at_hand[0][0])
+
+    def _let_go(self, generation: weakref.ReferenceType[Generation]) -> None:
+        if (known := generation()) is not None:
+            self._forget(known)
 
     def _forget(self, generation: Generation) -> None:
         if self._generations.get(generation.request_id) is generation:

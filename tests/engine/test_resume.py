@@ -1,6 +1,8 @@
 """Coming back: a reader that lost its connection gets what it lacks, byte for byte what an undisturbed one gets."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -176,3 +178,7 @@ async def test_ended_generations_leave_memory_before_their_time_when_they_take_t
     again = await bench.engine.find(first.request_id)
     assert again.is_replay
     assert text(again) == "one"
+    left = weakref.ref(first)
+    del first
+    gc.collect()
+    assert left() is None  # nothing else holds it, its timer neither
