@@ -1,42 +1,18 @@
 """docs/api.md is what the proto files say, names everything in them, and shows an example of every RPC that a test has run."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor import FileDescriptor
 
-from headrace.v1 import (
-    analytics_service_pb2,
-    error_pb2,
-    event_pb2,
-    generation_service_pb2,
-    lifecycle_pb2,
-    message_pb2,
-    provider_service_pb2,
-    request_pb2,
-    request_service_pb2,
-    result_pb2,
-    usage_pb2,
-)
 from support.cookbook import BLOCK, LONGEST, tool
 
 PAGE = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
 FILES: list[FileDescriptor] = [
-    module.DESCRIPTOR
-    for module in (
-        analytics_service_pb2,
-        error_pb2,
-        event_pb2,
-        generation_service_pb2,
-        lifecycle_pb2,
-        message_pb2,
-        provider_service_pb2,
-        request_pb2,
-        request_service_pb2,
-        result_pb2,
-        usage_pb2,
-    )
+    importlib.import_module(f"headrace.v1.{path.stem}_pb2").DESCRIPTOR
+    for path in sorted((Path(__file__).parent.parent / "proto" / "headrace" / "v1").glob("*.proto"))
 ]
 METHODS = [method for file in FILES for service in file.services_by_name.values() for method in service.methods]
 HEADINGS = re.findall(r"^##+ (.*)$", PAGE, re.MULTILINE)

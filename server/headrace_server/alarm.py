@@ -20,8 +20,9 @@ class Alarm:
     """
 
     def __init__(self, look: Look) -> None:
+        self.rang = False
+        """Whether the time has passed."""
         self._look = look
-        self._rang = False
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -36,13 +37,13 @@ class Alarm:
         if self._timer is not None:
             self._timer.cancel()
         # As asyncio.timeout does it: a cancellation that somebody else asked for as well stays one.
-        if self._rang and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if self.rang and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise AlarmRang from error
 
     def _ask(self) -> None:
         again = self._look(self._loop.time())
         if again is None:
-            self._rang = True
+            self.rang = True
             self._timer = None
             self._task.cancel()
         else:

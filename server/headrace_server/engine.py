@@ -9,7 +9,6 @@
 
 import asyncio
 import random
-import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -76,8 +75,10 @@ class Engine:
             queues=self.queues,
         )
         self._generations: dict[str, Generation] = {}
-        self._at_hand: deque[tuple[Generation, int]] = deque()
-        """Those that ended a while ago, the oldest first, each with the bytes that it takes."""
+        self._at_hand: deque[tuple[Generation, int, float]] = deque()
+        """Those that ended a while ago, the oldest first; with each the bytes that it takes, and until when it stays (the loop's clock)."""
+        self._forgets: asyncio.TimerHandle | None = None
+        """When the time of the oldest is over."""
         self._bytes_at_hand = 0
         self._running = 0
 
@@ -109,23 +110,29 @@ class Engine:
         self._running -= 1
         if _leaves_nothing(generation):
             self._forget(generation)
-        else:
-            # By a weak reference: the timer would keep in memory what has to leave it earlier.
-            asyncio.get_running_loop().call_later(self._world.settings.replay_window / 1000, self._let_go, weakref.ref(generation))
-            self._at_hand.append((generation, generation.weight))
-            self._bytes_at_hand += generation.weight
-            while self._bytes_at_hand > self._world.settings.replay_memory:
-                self._forget(self._at_hand[0][0])
+            return
+        until = asyncio.get_running_loop().time() + self._world.settings.replay_window / 1000
+        self._at_hand.append((generation, generation.weight, until))
+        self._bytes_at_hand += generation.weight
+        self._forget_some()
 
-    def _let_go(self, generation: weakref.ReferenceType[Generation]) -> None:
-        if (known := generation()) is not None:
-            self._forget(known)
+    def _forget_some(self) -> None:
+        """Let those go whose time is over, and the oldest of those that take too much memory together. Again when the next one's is."""
+        loop = asyncio.get_running_loop()
+        while self._at_hand and (self._bytes_at_hand > self._world.settings.replay_memory or self._at_hand[0][2] <= loop.time()):
+            generation, weight, _ = self._at_hand.popleft()
+            self._bytes_at_hand -= weight
+            self._forget(generation)
+        if self._forgets is None and self._at_hand:
+            self._forgets = loop.call_at(self._at_hand[0][2], self._forget_on_time)
+
+    def _forget_on_time(self) -> None:
+        self._forgets = None
+        self._forget_some()
 
     def _forget(self, generation: Generation) -> None:
         if self._generations.get(generation.request_id) is generation:
             del self._generations[generation.request_id]
-        if self._at_hand and self._at_hand[0][0] is generation:
-            self._bytes_at_hand -= self._at_hand.popleft()[1]
 
     async def find(self, request_id: str) -> Generation:
         """A generation that runs here, ended a while ago, or stands in the store. Raises Refusal (REQUEST_NOT_FOUND)."""

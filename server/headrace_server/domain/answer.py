@@ -108,13 +108,7 @@ class Answer:
         if self._pieces > self.most_pieces:
             raise too_many_pieces(self.most_pieces)
         kind, last = type(delta), self._last
-        if isinstance(delta, TextDelta):
-            _make_text_storable(delta)
-            if last is not None and last.kind is kind:
-                last.deltas.append(delta)
-                return
-        else:
-            _make_storable(delta)
+        _make_storable(delta)
         if isinstance(delta, ToolCallDelta):
             if (call := self._calls.get(delta.position)) is not None:
                 call.deltas.append(delta)
@@ -166,15 +160,11 @@ _TEXTS: dict[type, tuple[str, ...]] = {
 }
 
 
-def _make_text_storable(delta: TextDelta) -> None:
-    """As below, for what nearly all pieces are."""
-    text = delta.text
-    if not text.isascii() or "\0" in text:
-        delta.text = storable_text(text)
-
-
 def _make_storable(delta: Delta) -> None:
     """Mend the piece itself, so that chunks and content agree: databases refuse some characters, and the API what is too deep."""
+    if isinstance(delta, TextDelta):  # as nearly all pieces are
+        delta.text = storable_text(delta.text)
+        return
     if isinstance(delta, ProviderDataDelta):
         delta.provider_data = storable_json(delta.provider_data)
         return

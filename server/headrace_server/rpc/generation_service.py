@@ -173,7 +173,8 @@ class _Session:
         """Of the generation with that outcome."""
         self._was_heard = False
         """Whether the caller has sent a command."""
-        self._has_headers = self._hello_is_due = False
+        self._has_headers = self._headers_are_due = False
+        self._headers_timer: asyncio.TimerHandle | None = None
 
     async def run(self, requests: AsyncIterator[pb.StreamGenerateRequest]) -> None:
         """Until the caller has half-closed and everything in flight has ended."""
@@ -181,7 +182,7 @@ class _Session:
             self._has_headers = True
             await self._context.send_initial_metadata(hello)
         else:
-            self._expect_hello(_HELLO_TO_THE_SILENT, _HELLO_TO_ALL)
+            self._send_headers_after(_HELLO_TO_THE_SILENT, _HELLO_TO_ALL)
         commands = asyncio.create_task(self._take_commands(requests))
         commands.add_done_callback(lambda _: self._wakened.wake())
         self._engine.told_of_draining.add(self._wakened.wake)
@@ -192,7 +193,7 @@ class _Session:
                     if events := await self._collect():
                         self._has_headers = True
                         await writer.write(events)
-                    elif self._hello_is_due and not self._has_headers:
+                    elif self._headers_are_due and not self._has_headers:
                         self._has_headers = True
                         await self._context.send_initial_metadata(())
                 if commands.done():
@@ -202,20 +203,22 @@ class _Session:
                 for reader in self._readers.values():
                     reader.close(why)
                 self._engine.told_of_draining.discard(self._wakened.wake)
+                if self._headers_timer is not None:
+                    self._headers_timer.cancel()
                 if commands.cancel():
                     with suppress(asyncio.CancelledError):
                         await asyncio.wait([commands])
         await self._end(cut=not commands.done() or commands.cancelled())
 
-    def _expect_hello(self, *after: float) -> None:
-        """Send the headers by themselves after the first of these times, or, where the caller has sent something by then, the next."""
-        asyncio.get_running_loop().call_later(after[0], self._hello, after[1:])
+    def _send_headers_after(self, *seconds: float) -> None:
+        """By themselves, after the first of these times, or, where the caller has sent something by then, the next."""
+        self._headers_timer = asyncio.get_running_loop().call_later(seconds[0], self._look_at_headers, seconds[1:])
 
-    def _hello(self, later: tuple[float, ...]) -> None:
+    def _look_at_headers(self, later: tuple[float, ...]) -> None:
         if self._was_heard and later:
-            self._expect_hello(*later)
+            self._send_headers_after(*later)
         else:
-            self._hello_is_due = True
+            self._headers_are_due = True
             self._wakened.wake()
 
     async def _end(self, *, cut: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from headrace_server.alarm import Alarm, AlarmRang
 from headrace_server.domain import refusals
 from headrace_server.domain.errors import Fault, HeadraceError
 from headrace_server.rpc.methods import Context
@@ -23,36 +24,36 @@ class Writer:
     """
 
     def __init__(self, context: Context, response: Any, patience: float) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.stalled: Fault | None = None
-        """Set once the caller has taken nothing for too long."""
         self._context = context
         self._response = response
         self._patience = patience
-        self._task = task
-        self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
+        # Looks now and then how long a write has been waiting: a timer for each write would cost more than the rest of it.
+        self._alarm = Alarm(self._look)
+
+    @property
+    def stalled(self) -> Fault | None:
+        """There once the caller has taken nothing for too long."""
+        return refusals.slow_client(self._patience) if self._alarm.rang else None
 
     def __enter__(self) -> Self:
-        """Look now and then how long a write has been waiting: a timer for each write would cost more than the rest of it."""
-        self._timer = self._loop.call_later(self._patience, self._look)
+        """Look from here on."""
+        self._alarm.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Stop looking."""
-        self._timer.cancel()
+        """Stop looking. Raises HeadraceError (SLOW_CLIENT) where the caller took nothing for too long."""
+        try:
+            self._alarm.__exit__(kind, error, trace)
+        except AlarmRang:
+            raise HeadraceError(refusals.slow_client(self._patience)) from None
 
     async def write(self, events: Sequence[Any]) -> None:
-        """Write these events. Raises HeadraceError (SLOW_CLIENT) where the caller took nothing for too long."""
+        """Write these events. Where the caller takes nothing for too long, this is cancelled, and the block ends with what that means."""
+        loop = asyncio.get_running_loop()
         for message in self._messages(events):
-            self._waiting_since = self._loop.time()
-            try:
-                await self._context.write(message)
-            except asyncio.CancelledError:
-                if self.stalled is None or self._task.uncancel() > 0:
-                    raise
-                raise HeadraceError(self.stalled) from None
+            self._waiting_since = loop.time()
+            await self._context.write(message)
             self._waiting_since = None
 
     def _messages(self, events: Sequence[Any]) -> Iterator[bytes]:
@@ -65,11 +66,6 @@ class Writer:
             yield from self._messages(events[:middle])
             yield from self._messages(events[middle:])
 
-    def _look(self) -> None:
-        now = self._loop.time()
+    def _look(self, now: float) -> float | None:
         over = (now if self._waiting_since is None else self._waiting_since) + self._patience
-        if over > now:
-            self._timer = self._loop.call_at(over, self._look)
-        else:
-            self.stalled = refusals.slow_client(self._patience)
-            self._task.cancel()
+        return over if over > now else None
