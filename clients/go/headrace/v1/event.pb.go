@@ -29,7 +29,7 @@ const (
 // generation after it. Ignore an arm that you do not know.
 type GenerationEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which generation it belongs to.
+	// Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// What happened.
 	//

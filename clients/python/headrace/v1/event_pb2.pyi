@@ -36,7 +36,7 @@ class GenerationEvent(_message.Message):
     COMPLETED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Which generation it belongs to."""
+    """Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record."""
     @_builtins.property
     def transition(self) -> _lifecycle_pb2.StateTransition:
         """The generation moved to another state. Not sent to quiet requests."""

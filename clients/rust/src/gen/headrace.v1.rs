@@ -1856,7 +1856,7 @@ impl FinishReason {
 /// generation after it. Ignore an arm that you do not know.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GenerationEvent {
-    /// Which generation it belongs to.
+    /// Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
     #[prost(string, tag = "1")]
     pub request_id: ::prost::alloc::string::String,
     /// What happened.

@@ -30,7 +30,7 @@ export const file_headrace_v1_event: GenFile = /*@__PURE__*/
  */
 export type GenerationEvent = Message<"headrace.v1.GenerationEvent"> & {
   /**
-   * Which generation it belongs to.
+   * Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
    *
    * @generated from field: string request_id = 1;
    */

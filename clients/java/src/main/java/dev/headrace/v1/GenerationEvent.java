@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Which generation it belongs to.
+   * Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -123,7 +123,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which generation it belongs to.
+   * Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -863,7 +863,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Which generation it belongs to.
+     * Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -883,7 +883,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which generation it belongs to.
+     * Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -904,7 +904,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which generation it belongs to.
+     * Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -921,7 +921,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which generation it belongs to.
+     * Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -935,7 +935,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which generation it belongs to.
+     * Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
      * </pre>
      *
      * <code>string request_id = 1;</code>

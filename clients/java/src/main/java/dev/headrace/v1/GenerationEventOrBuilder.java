@@ -12,7 +12,7 @@ public interface GenerationEventOrBuilder extends
 
   /**
    * <pre>
-   * Which generation it belongs to.
+   * Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -21,7 +21,7 @@ public interface GenerationEventOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * Which generation it belongs to.
+   * Which generation it belongs to. Where a command was refused because its id is none: what stood there; `failed` has the id on record.
    * </pre>
    *
    * <code>string request_id = 1;</code>
