@@ -97,10 +97,14 @@ async def test_health_is_not_serving_while_the_store_takes_no_writes(
     assert "the store is out of reach" in caplog.text
 
 
-async def test_a_damaged_file_is_told_while_serving_and_at_the_next_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [False, True], ids=["everywhere", "but for the page of leases"])
+async def test_a_damaged_file_is_told_while_serving_and_at_the_next_start(tmp_path: Path, whole: bool) -> None:
     database = tmp_path / "headrace.db"
     async with service(tmp_path) as running:
         await running.generation.Generate(request())
+        await asyncio.to_thread(empty_log, database)
+        if whole:
+            await running.app.store.ping()
         await asyncio.to_thread(damage, database)
         wanted = request()
         await refused_by_storage(running, wanted)
@@ -117,11 +121,15 @@ def running_app(tmp_path: Path, provider: FakeProvider) -> Any:
     return running(settings(tmp_path, provider))
 
 
-def damage(database: Path) -> None:
-    """Overwrite all pages but the first, where no connection has them in its memory."""
+def empty_log(database: Path) -> None:
+    """No page is in the write-ahead log any more, nor in the memory of a connection."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("UPDATE provider_configs SET priority = priority + 1")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def damage(database: Path) -> None:
+    """Overwrite all pages of the file but the first."""
     with database.open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(database.stat().st_size - 4096))

@@ -19,6 +19,7 @@ BUSY_TIMEOUT = 2_000
 T = TypeVar("T")
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _GONE = {
     sqlite3.SQLITE_PERM: "access to the database file is refused",
     sqlite3.SQLITE_NOMEM: "the database is out of memory",
@@ -58,6 +59,11 @@ def primary_code(error: Exception) -> int | None:
 def is_busy(error: Exception) -> bool:
     """Whether another program holds the lock."""
     return primary_code(error) in _BUSY
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether the file is broken, which it stays."""
+    return primary_code(error) in _DAMAGE
 
 
 def unavailable(error: Exception) -> StoreUnavailable | None:

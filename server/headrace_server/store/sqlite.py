@@ -144,12 +144,16 @@ class SqliteStore:
                 _log.warning("the lease of this process is not renewed: %s", error)
 
     async def _keep_sums(self) -> None:
+        told = ""
         while True:
             await asyncio.sleep(SUMMING)
             try:
                 await self.add_sums(at_least=BATCH)
+                told = ""
             except (StoreUnavailable, sqlite3.Error) as error:
-                _log.warning("the sums are not brought up to date, they take longer to read: %s", error)
+                if str(error) != told:
+                    _log.warning("the sums are not brought up to date, they take longer to read: %s", error)
+                told = str(error)
 
     async def add_sums(self, *, at_least: int = 1, pause: bool = True) -> None:
         """Add rows of metrics to the sums, in batches, until fewer than this wait for it. Raises StoreUnavailable."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace_server.domain.errors import CorruptRow, StoreUnavailable
-from headrace_server.store.connection import Database, WriterConnection, is_busy, unavailable
+from headrace_server.store.connection import Database, WriterConnection, is_busy, is_damage, unavailable
 
 BUSY_TRIES = 3
 """How often a transaction is tried when another program holds the lock; each try waits for the busy timeout."""
@@ -46,6 +46,7 @@ class Writer:
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._closing = False
+        self._damage: StoreUnavailable | None = None
         self._task = asyncio.create_task(self._run(), name="store writer")
 
     def submit(self, operation: Any) -> asyncio.Future[Any]:
@@ -108,6 +109,9 @@ class Writer:
 
     async def _once(self, operations: list[Any]) -> list[Any]:
         self._check()
+        if self._damage is not None:
+            # Pages that are still whole would take rows on, and health would call well what refuses every request.
+            raise self._damage
 
         async def transact(db: Database) -> list[Any]:
             await db.execute("BEGIN IMMEDIATE")
@@ -122,6 +126,7 @@ class Writer:
         except BaseException as error:
             await self._roll_back()
             if isinstance(error, Exception) and not is_busy(error) and (gone := unavailable(error)):
+                self._damage = gone if is_damage(error) else None
                 raise gone from error
             raise
         return results
