@@ -11,6 +11,7 @@ MAX_JSON_DEPTH = 64
 MAX_STRUCT_DEPTH = 25
 
 _CANONICAL_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CONTROL = re.compile("[\\0-\x1f\x7f]")
 _UNSTORABLE = re.compile("[\\0\ud800-\udfff]")
 
 
@@ -38,7 +39,7 @@ def _no_nul(value: str) -> str:
 
 
 def _no_control(value: str) -> str:
-    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+    if _CONTROL.search(value):
         raise ValueError("must not contain control characters")
     return value
 

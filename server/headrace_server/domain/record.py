@@ -21,6 +21,10 @@ class UnreadRequest(Model):
     unread: JsonValue
 
 
+AnyRequest = Annotated[GenerateRequest | UnreadRequest, Field(union_mode="left_to_right")]
+"""What was sent. They share no field, so one that fits is the one: by default pydantic would look at both, and twice."""
+
+
 class LogRow(Model):
     """A row of provider_logs: one request, from acceptance to its end."""
 
@@ -31,7 +35,7 @@ class LogRow(Model):
     provider: MaybeProvider = ""
     model: Text = ""
     state: State
-    request_data: GenerateRequest | UnreadRequest | None = None
+    request_data: AnyRequest | None = None
     response_data: GenerationResult | None = None
     """The answer; of a failed request what there was of one."""
     error: ProviderError | None = None

@@ -18,7 +18,7 @@ from headrace_server.domain.errors import CorruptRow
 from headrace_server.domain.limits import LimitType, Window
 from headrace_server.domain.ports import Reservation
 from headrace_server.domain.provider import ProviderRow, ProviderSettings
-from headrace_server.domain.record import AttemptsJson, LogRow, MetricsRow, TransitionsJson, UnreadRequest
+from headrace_server.domain.record import AnyRequest, AttemptsJson, LogRow, MetricsRow, TransitionsJson, UnreadRequest
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.domain.result import GenerationResult, ProviderError
 from headrace_server.store.counters import Held
@@ -140,7 +140,7 @@ def _json(adapter: TypeAdapter[Any]) -> Codec:
     )
 
 
-_REQUEST: TypeAdapter[GenerateRequest | UnreadRequest] = TypeAdapter(GenerateRequest | UnreadRequest)
+_REQUEST: TypeAdapter[GenerateRequest | UnreadRequest] = TypeAdapter(AnyRequest)
 _RESULT: TypeAdapter[GenerationResult] = TypeAdapter(GenerationResult)
 
 
