@@ -5,6 +5,7 @@ Kept in memory by each process, from the calls it made itself. The decisions are
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,16 +39,13 @@ class Health:
         self._ticks = ticks
         self._wall_clock = wall_clock
         self._retry_budget = retry_budget
-        self._standings: dict[str, _Standing] = {}
-
-    def _of(self, provider: str) -> _Standing:
-        return self._standings.setdefault(provider, _Standing())
+        self._standings: defaultdict[str, _Standing] = defaultdict(_Standing)
 
     # ------------------------------------------------------------ asking
 
     def lets_through(self, provider: Provider) -> bool:
         """Whether a call would be let through now."""
-        return circuit.admit(self._of(provider.provider).circuit, self._ticks()) is not None
+        return circuit.admit(self._standings[provider.provider].circuit, self._ticks()) is not None
 
     def check(self, provider: Provider) -> None:
         """Raise HeadraceError (CIRCUIT_OPEN) where a call would not be let through now."""
@@ -56,12 +54,12 @@ class Health:
 
     def _is_open(self, provider: Provider) -> HeadraceError:
         now = self._ticks()
-        until = self._of(provider.provider).circuit.opened_until or now
+        until = self._standings[provider.provider].circuit.opened_until or now
         return HeadraceError(refusals.circuit_open(provider.provider, max(0, until - now)))
 
     def take_retry(self, provider: Provider) -> bool:
         """Take one retry from the provider's budget; False where it is used up."""
-        now, minute = self._ticks(), self._of(provider.provider).minute
+        now, minute = self._ticks(), self._standings[provider.provider].minute
         totals = minute.totals(now)
         if not retry.is_within_budget(totals.first_calls, totals.retries, self._retry_budget):
             return False
@@ -70,7 +68,7 @@ class Health:
 
     def begin(self, provider: Provider, *, again: bool) -> "Pass":
         """Let a call through; `again`: it is a retry. Raises HeadraceError (CIRCUIT_OPEN)."""
-        standing, now = self._of(provider.provider), self._ticks()
+        standing, now = self._standings[provider.provider], self._ticks()
         admitted = circuit.admit(standing.circuit, now)
         if admitted is None:
             raise self._is_open(provider)
@@ -86,7 +84,7 @@ class Health:
         """A call has ended by itself: a verdict on the provider, unless the fault is not of its making."""
         if fault is not None and not circuit.speaks_against_the_provider(fault):
             return self.given_up(call)
-        standing, now = self._of(call.provider.provider), self._ticks()
+        standing, now = self._standings[call.provider.provider], self._ticks()
         before = standing.circuit
         if fault is None:
             standing.minute.count(now, Totals(calls=1, answers=1, latency=latency, duration=now - call.began))
@@ -100,12 +98,12 @@ class Health:
 
     def given_up(self, call: "Pass") -> None:
         """A call has ended in a way that says nothing about the provider."""
-        standing = self._of(call.provider.provider)
+        standing = self._standings[call.provider.provider]
         standing.circuit = circuit.without_verdict(standing.circuit, probe=self._is_probe(call))
 
     def _is_probe(self, call: "Pass") -> bool:
         """Whether it is the probe of the circuit as it stands; one that was reset meanwhile knows of no probe, or of another."""
-        return call.probe and call.standing is self._of(call.provider.provider)
+        return call.probe and call.standing is self._standings[call.provider.provider]
 
     def _say(self, provider: str, before: Circuit, after: Circuit, now: int, fault: Fault | None) -> None:
         if after.opened_until is not None and after.opened_until != before.opened_until:
@@ -120,7 +118,7 @@ class Health:
     def view(self, provider: Provider) -> ProviderHealth:
         """How a provider is doing."""
         now = self._ticks()
-        standing, totals = self._of(provider.provider), self.totals(provider.provider)
+        standing, totals = self._standings[provider.provider], self.totals(provider.provider)
         state, until = circuit.state(standing.circuit, now), standing.circuit.opened_until
         return ProviderHealth(
             circuit_state=state,
@@ -132,7 +130,7 @@ class Health:
 
     def totals(self, provider: str) -> Totals:
         """The last minute of a provider."""
-        return self._of(provider).minute.totals(self._ticks())
+        return self._standings[provider].minute.totals(self._ticks())
 
     def rank(self, provider: str) -> tuple[float, int]:
         """The lower, the healthier: error rate, then latency, of the last minute. One without calls counts as well."""

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_server.domain.redaction import REDACTED, redact
+from headrace_server.domain.redaction import _KEYS, REDACTED, redact
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,10 @@ def test_text_stays_readable_when_a_secret_is_empty_or_tiny() -> None:
 @given(st.text())
 def test_second_pass_changes_nothing_when_keys_are_gone(text: str) -> None:
     assert redact(redact(text)) == redact(text)
+
+
+@given(st.text(), st.from_regex(_KEYS), st.text())
+def test_whatever_looks_like_a_key_is_taken_out_when_it_stands_anywhere(before: str, key: str, after: str) -> None:
+    text = f"{before} {key}{after}"
+    assert _KEYS.search(text) is None or REDACTED in redact(text)
+    assert redact(text) == _KEYS.sub(lambda found: (found["scheme"] or found["query"] or found["header"] or "") + REDACTED, text)

@@ -134,7 +134,7 @@ class WitnessedHealth(Health):
         """Hold each circuit against its breaker, once all that happens at this instant has happened."""
         now = loop_ticks()
         for name, breaker in self._breakers.items():
-            circuit = self._of(name).circuit
+            circuit = self._standings[name].circuit
             if (circuit.opened_until, circuit.probing) != (breaker.open_until, breaker.probe is not None):
                 self._blame(name, f"the circuit is {circuit}, and should be {breaker.state(now)} until {breaker.open_until}")
 

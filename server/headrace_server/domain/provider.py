@@ -1,6 +1,7 @@
 """A provider: a named endpoint that speaks one of the dialects."""
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -16,6 +17,11 @@ MAX_INTEGER = 2**63 - 1
 
 
 _ASK_FOR_A_KEY = frozenset({"api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com"})
+
+
+@lru_cache(maxsize=1_024)
+def _asks_for_a_key(api_url: str) -> bool:
+    return urlsplit(api_url).hostname in _ASK_FOR_A_KEY
 
 
 class Dialect(StrEnum):
@@ -101,7 +107,7 @@ class Provider(ProviderRow):
     @property
     def needs_key(self) -> bool:
         """Whether it is of no use without a key: a vendor's own address asks for one, a server of one's own may not, and says so itself."""
-        return urlsplit(self.api_url).hostname in _ASK_FOR_A_KEY
+        return _asks_for_a_key(self.api_url)
 
     @property
     def is_ready(self) -> bool:

@@ -19,13 +19,22 @@ _KEYS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
+_SIGNS = ("sk-", "xai-", "pplx-", "gsk_", "hf_", "aiza", "bearer", "key")
+"""What each of these keys has in it, in small letters."""
+
 
 def redact(text: str, *secrets: str) -> str:
     """The text without anything that looks like a key, and without the given secrets. What tells the kind of key stays readable."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret, REDACTED)
+    if text.isascii() and not _has_sign(text.lower()):
+        return text  # as good as always, and ten times as quick
     return _KEYS.sub(_without_key, text)
+
+
+def _has_sign(text: str) -> bool:
+    return any(sign in text for sign in _SIGNS)
 
 
 def _without_key(match: re.Match[str]) -> str:

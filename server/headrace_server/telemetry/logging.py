@@ -51,6 +51,8 @@ def configure_logging(
     for name in OUR_LOGGERS:
         logging.getLogger(name).setLevel(ours)
     logging.captureWarnings(True)
+    # What no line of ours shows is not found out for each: https://docs.python.org/3/howto/logging.html#optimization
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def log_request(row: LogRow, event: str = "") -> None:
