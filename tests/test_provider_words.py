@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from headrace.v1 import analytics_service_pb2, provider_service_pb2, request_service_pb2
+from headrace_server import app
 from headrace_server.config import FileProvider
 from headrace_server.fake_provider import Break, FakeProvider, Step
 from headrace_server.telemetry.logging import OUR_LOGGERS, configure_logging
@@ -55,6 +57,14 @@ async def quotas(s: Service) -> dict[str, Any]:
     return {provider_service_pb2.LimitType.Name(quota.limit_type).removeprefix("LIMIT_TYPE_"): quota for quota in listed.quotas}
 
 
+@pytest.fixture
+def mid_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock is in the middle of a minute: what was used in one leaves with every moment of the next."""
+    shift = 30_000 - app.wall_clock() % 60_000
+    monkeypatch.setattr(app, "wall_clock", lambda: time.time_ns() // 1_000_000 + shift)
+
+
+@pytest.mark.usefixtures("mid_minute")
 @pytest.mark.parametrize("status", [200, 429])
 async def test_what_a_provider_says_is_left_bounds_what_is_sent_to_it(tmp_path: Path, status: int) -> None:
     headers = {
