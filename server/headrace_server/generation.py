@@ -56,7 +56,7 @@ class Generation:
         self.state = State.IDLE
         """As readers have been told."""
         self.task: asyncio.Task[None] | None = None
-        self.providers: frozenset[str] = frozenset()
+        self.providers: tuple[str, ...] = ()
         """Those that it may call, once that is known."""
         self.stopped_by: Fault | None = None
         self.chunk_count = 0

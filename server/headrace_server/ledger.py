@@ -5,11 +5,12 @@ No I/O and no clock: times come in as arguments, what comes out is stored and to
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from headrace_server.domain.answer import Answer
 from headrace_server.domain.errors import Fault, RateLimitInfo, ReplaySafety
 from headrace_server.domain.identity import fingerprint, new_id
-from headrace_server.domain.lifecycle import TERMINAL, Event, State
+from headrace_server.domain.lifecycle import Event, State
 from headrace_server.domain.limits import LimitType, still_true
 from headrace_server.domain.machine import Context
 from headrace_server.domain.message import ContentPart, ReasoningPart, RefusalPart, TextPart, ToolCallPart, ToolResultPart
@@ -49,7 +50,9 @@ class Ledger:
     def __init__(self, request: GenerateRequest, *, started: int, owner: str, node: str, trace_id: str, price: Price) -> None:
         self.request = request
         self.started = started
-        self.attempts: list[Attempt] = []
+        self._ended: list[Attempt] = []
+        self._began_at: int | None = None
+        """When the call at hand began; None where none is under way."""
         self.tried: list[Tried] = []
         self.reservation: Reservation | None = None
         self.left: Mapping[LimitType, int] = {}
@@ -70,39 +73,44 @@ class Ledger:
             self.tried.append(tried)
         tried.calls += 1
         self.left = {}
-        provider = tried.provider
-        self.attempts.append(
-            Attempt(
-                provider=provider.provider,
-                model=tried.model,
-                state=State.REQUESTING,
-                start_time=now,
-                provider_updated_at=provider.updated_at,
-            )
-        )
+        self._began_at = now
 
     @property
     def attempt_is_open(self) -> bool:
         """Whether a call is under way."""
-        return bool(self.attempts) and self.attempts[-1].state not in TERMINAL
+        return self._began_at is not None
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """All calls that were begun. The one under way is made anew each time: kept, it would take a KiB of every open stream."""
+        if self._began_at is None:
+            return tuple(self._ended)
+        return *self._ended, self._attempt(self._began_at, state=State.REQUESTING)
+
+    def _attempt(self, began: int, **how: Any) -> Attempt:
+        tried = self.tried[-1]
+        updated_at = tried.provider.updated_at
+        return Attempt(provider=tried.provider.provider, model=tried.model, start_time=began, provider_updated_at=updated_at, **how)
 
     def end_attempt(self, fault: Fault | None, answer: Answer, now: int, *, sent: bool, delivered: bool) -> Settlement | None:
         """The call at hand has ended: write down how, and return what becomes of its reservation."""
-        attempt = self.attempts[-1]
+        assert self._began_at is not None
+        began, self._began_at = self._began_at, None
         error = safety = None
         if fault is not None:
-            error = provider_error(fault, request_id=self.request.request_id, provider=attempt.provider)
+            error = provider_error(fault, request_id=self.request.request_id, provider=self.tried[-1].provider.provider)
             error = error.model_copy(update={"provider_text": fault.provider_text[: self._room_for_text()]})
             safety = _safety(fault, sent=sent, delivered=delivered)
         usage = self._usage(fault, answer, sent=safety is not ReplaySafety.NOT_SENT)
-        self.attempts[-1] = attempt.model_copy(
-            update={
-                "state": State.COMPLETED if fault is None else State.FAILED,
-                "error": error,
-                "usage": usage,
-                "duration": max(0, now - attempt.start_time),
-                "replay_safety": safety,
-            }
+        self._ended.append(
+            self._attempt(
+                began,
+                state=State.COMPLETED if fault is None else State.FAILED,
+                error=error,
+                usage=usage,
+                duration=max(0, now - began),
+                replay_safety=safety,
+            )
         )
         tried = self.tried[-1]
         if usage is not None:
@@ -111,10 +119,10 @@ class Ledger:
         if settlement is None:
             return None
         left = fault.left if fault is not None and fault.left else self.left
-        return replace(settlement, left=still_true(left, attempt.start_time, now, settlement.reservation.zone))
+        return replace(settlement, left=still_true(left, began, now, settlement.reservation.zone))
 
     def _room_for_text(self) -> int:
-        return max(0, MOST_TEXT - sum(len(attempt.error.provider_text) for attempt in self.attempts if attempt.error is not None))
+        return max(0, MOST_TEXT - sum(len(attempt.error.provider_text) for attempt in self._ended if attempt.error is not None))
 
     def _usage(self, fault: Fault | None, answer: Answer, *, sent: bool) -> Usage | None:
         """The provider's count, or an estimate where it is missing, cannot be true, or is too low for what came.
@@ -170,7 +178,8 @@ class Ledger:
 
     def result(self, context: Context, answer: Answer, fault: Fault | None) -> GenerationResult:
         """The answer, or what there is of one."""
-        usage = self.attempts[-1].usage if self.attempts else None
+        attempts = self.attempts
+        usage = attempts[-1].usage if attempts else None
         costs = [cost for tried in self.tried if (cost := self._cost(tried, answer)) is not None]
         return GenerationResult.model_construct(
             content=answer.content(),
@@ -181,7 +190,7 @@ class Ledger:
             model=answer.model or context.model,
             duration=context.metrics.total_duration,
             first_token_latency=context.metrics.first_token_latency,
-            attempts=told(self.attempts),
+            attempts=told(attempts),
             fallback=_fallback(context),
             cost=sum(costs) if costs else None,
         )
@@ -199,6 +208,7 @@ class Ledger:
 
     def row(self, context: Context, now: int, *, result: GenerationResult | None = None, error: ProviderError | None = None) -> LogRow:
         """The request's row as it stands."""
+        attempts = self.attempts
         return LogRow(
             id=self._row_id,
             request_id=self.request.request_id,
@@ -208,17 +218,17 @@ class Ledger:
             model=context.model,
             state=context.state,
             request_data=self.request,
-            response_data=result if error is None or self.attempts else None,
+            response_data=result if error is None or attempts else None,
             error=None if error is None else error.model_copy(update={"partial": None, "attempts": ()}),
             error_message=None if error is None else error.message,
             error_code=None if error is None else error.code,
             start_time=self.started,
             end_time=context.metrics.end_time,
             duration=context.metrics.total_duration,
-            retry_attempt=max(0, len(self.attempts) - 1),
+            retry_attempt=max(0, len(attempts) - 1),
             tags=context.tags,
             request_fingerprint=self._fingerprint,
-            attempts=tuple(self.attempts),
+            attempts=attempts,
             transitions=context.history,
             trace_id=self._trace_id,
             owner=self._owner,

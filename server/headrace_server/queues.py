@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from headrace_server.domain import refusals
@@ -56,17 +56,17 @@ class Queues:
         self._queues: dict[str, _Queue] = {}
         self._numbers = itertools.count()
 
-    @asynccontextmanager
-    async def place(self, provider: Provider, priority: int, time_left: int, on_wait: OnWait) -> AsyncIterator[None]:
+    def place(self, provider: Provider, priority: int, time_left: int, on_wait: OnWait) -> AbstractAsyncContextManager[None]:
         """A place among those that run, for as long as the block lasts.
 
         Waits for it where all are taken, and says so first. `time_left` in milliseconds. Raises HeadraceError (QUEUE_FULL) where too
         many wait, or the wait does not fit into the time left.
         """
         limit = provider.config.max_concurrent_requests
-        if limit is None:
-            yield
-            return
+        return nullcontext() if limit is None else self._place(limit, provider, priority, time_left, on_wait)
+
+    @asynccontextmanager
+    async def _place(self, limit: int, provider: Provider, priority: int, time_left: int, on_wait: OnWait) -> AsyncIterator[None]:
         queue = self._queues.setdefault(provider.provider, _Queue(limit))
         queue.limit = limit
         await self._enter(queue, provider, priority, time_left, on_wait)

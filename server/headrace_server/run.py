@@ -99,7 +99,7 @@ class Run:
 
     async def to_the_end(self) -> None:
         """Run until the last event has been published. Never raises."""
-        alarm = self.loop.call_at(self.deadline, self.generation.stop, refusals.out_of_time(self.allowed_by))
+        alarm = self.loop.call_at(self.deadline, self._out_of_time)
         fault: Fault | None = None
         existing: LogRow | None = None
         try:
@@ -124,6 +124,9 @@ class Run:
         except Exception as error:  # noqa: BLE001
             self._end_unrecorded(error.fault if isinstance(error, HeadraceError) else self._bug(error))
         alarm.cancel()
+
+    def _out_of_time(self) -> None:
+        self.generation.stop(refusals.out_of_time(self.allowed_by))
 
     async def _end(self, fault: Fault | None) -> None:
         """Write the end down, then tell it."""
@@ -194,7 +197,7 @@ class Run:
         """Until an answer is complete. Raises HeadraceError with the fault that nothing mended, or IdTaken."""
         self._step(Event.INITIATE_REQUEST, at=self.start_time)
         targets = self.world.routes.route(self.request)
-        self.generation.providers = frozenset(provider.provider for provider, _ in targets)
+        self.generation.providers = tuple(provider.provider for provider, _ in targets)
         self.context = self.context.with_target(targets[0][0].provider, targets[0][1])
         cause: Fault | None = None
         for number, (provider, model) in enumerate(targets, start=1):
@@ -424,7 +427,7 @@ class Run:
             if self.request.stream or not whole:
                 self._step(Event.RECEIVE_STREAM_CHUNK)
                 if self.keeper is None:
-                    self._saves_soon = self.loop.call_later(SAVE_SOON, self._save)
+                    self._saves_soon = self.loop.call_later(SAVE_SOON, self._save_now)
                 else:
                     self._save()  # what is kept has the transition in it
             self.first_chunk_at = self.loop.time()
@@ -503,6 +506,10 @@ class Run:
         if standing is None or standing.state in TERMINAL:
             # Another hand has ended the request: the intent is not on record.
             raise HeadraceError(refusals.interrupted())
+
+    def _save_now(self) -> None:
+        self._saves_soon = None
+        self._save()
 
     def _save(self) -> None:
         """Write the row as it stands, without waiting; if that fails, the next write that is waited for tells."""

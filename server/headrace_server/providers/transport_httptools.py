@@ -68,7 +68,7 @@ class HttptoolsTransport(Transport):
                 addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                 connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=SECOND_ADDRESS_AFTER, loop=loop)
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(origin),
+                    lambda: _Connection(origin, self._open),
                     sock=connected,
                     ssl=self._verify if secure else None,
                     server_hostname=host if secure else None,
@@ -80,8 +80,6 @@ class HttptoolsTransport(Transport):
             failed = httpx.ConnectError(describe(error))
             failed.__cause__ = error
         else:
-            self._open.add(connection)
-            connection.closed.add_done_callback(lambda _: self._open.discard(connection))
             return connection
         raise failed
 
@@ -95,9 +93,7 @@ class HttptoolsTransport(Transport):
     async def aclose(self) -> None:
         """Close all connections."""
         self._idle.clear()
-        for connection in self._open:
-            connection.abort()
-        await asyncio.gather(*(connection.closed for connection in self._open))
+        await asyncio.gather(*[connection.close() for connection in self._open])
 
 
 def _origin(url: httpx.URL) -> _Origin:
@@ -114,11 +110,13 @@ def _head(request: httpx.Request) -> bytes:
 class _Connection(asyncio.Protocol):
     """One connection: a request goes out, the head of an answer comes, then its body; and again."""
 
-    def __init__(self, origin: _Origin) -> None:
+    def __init__(self, origin: _Origin, those_open: "set[_Connection]") -> None:
+        """`those_open` holds the connection for as long as it is open."""
         self.origin = origin
+        self._those_open = those_open
+        self._gone: asyncio.Future[None] | None = None
+        """Done once the connection is gone, where somebody waits for that."""
         self._loop = asyncio.get_running_loop()
-        self.closed: asyncio.Future[None] = self._loop.create_future()
-        """Done once the connection is gone."""
         self._transport: asyncio.Transport | None = None
         self._wakened: asyncio.Future[None] | None = None
         self._expires: asyncio.TimerHandle | None = None
@@ -172,13 +170,20 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def close(self) -> "asyncio.Future[None]":
+        """Close at once; what it returns is done once the connection is gone."""
+        self._gone = self._gone or self._loop.create_future()
+        self.abort()
+        return self._gone
+
     async def head(self) -> tuple[int, list[tuple[bytes, bytes]]]:
         """Status and headers of the answer. Raises httpx.TransportError."""
         while self._status is None:
             if self._error is not None:
                 raise self._error
             await self._more()
-        return self._status, self._headers
+        headers, self._headers = self._headers, []
+        return self._status, headers
 
     async def read(self) -> bytes:
         """All bytes of the body that are at hand; none at its end. Raises httpx.TransportError, once what came before was read."""
@@ -217,6 +222,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)
+        self._those_open.add(self)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -246,8 +252,9 @@ class _Connection(asyncio.Protocol):
             self._fail(httpx.RemoteProtocolError("the peer closed the connection"))
         self._transport = None
         self.is_waited_for()
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self._those_open.discard(self)
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
         self._wake()
 
     # ------------------------------------------------------------ httptools' callbacks

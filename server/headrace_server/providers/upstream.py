@@ -105,7 +105,8 @@ class HttpUpstream:
                 left=told,
                 max_response=self._max_response,
                 max_event=self._max_event,
-                on_close=lambda call: self._count_unknown(provider, call),
+                provider=provider,
+                unknowns=self._unknowns,
             )
         except BaseException:
             with contextlib.suppress(httpx.HTTPError):
@@ -123,15 +124,6 @@ class HttpUpstream:
             return await self._transport.handle_async_request(request)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise ProviderFault(_not_answered(error)) from error
-
-    def _count_unknown(self, provider: Provider, call: "HttpCall") -> None:
-        """Count, once a call is over, what of its answer no dialect understands."""
-        if self._unknowns is None:
-            return
-        if call.answer.unknown_events:
-            self._unknowns.unknown_events(provider, call.answer.unknown_events)
-        if call.fault is not None and call.fault.code is ErrorCode.UNKNOWN_ERROR:
-            self._unknowns.unknown_error(provider, call.fault.http_status)
 
     async def _refusal(self, dialect: Dialect, response: httpx.Response, headers: Mapping[str, str], key: str) -> Fault:
         body = b"" if "content-encoding" in headers else await _error_body(response)
@@ -153,7 +145,8 @@ class HttpCall:
         left: Mapping[LimitType, int],
         max_response: int,
         max_event: int,
-        on_close: "Callable[[HttpCall], None]",
+        provider: Provider,
+        unknowns: Unknowns | None,
     ) -> None:
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self.answer = decoder.answer
@@ -169,7 +162,8 @@ class HttpCall:
         self._key = key
         self._max_response = max_response
         self._max_event = max_event
-        self._on_close: Callable[[HttpCall], None] | None = on_close
+        self._provider = provider
+        self._unknowns = unknowns
         self._size = 0
         self._head = b""
         self._body: _Events | _Whole | None = None
@@ -196,15 +190,23 @@ class HttpCall:
 
     async def close(self) -> None:
         """Abort what is under way, or give the connection back; see ports.Call."""
-        if self._on_close is not None:
-            on_close, self._on_close = self._on_close, None
-            on_close(self)
+        self._count_unknown()
         # Whatever goes wrong here, the connection is gone, and there is nobody to tell.
         with contextlib.suppress(Exception):
             if isinstance(self._chunks, AsyncGenerator):
                 await self._chunks.aclose()
         with contextlib.suppress(Exception):
             await self._stream.aclose()
+
+    def _count_unknown(self) -> None:
+        """Count, once, what of the answer no dialect understands."""
+        unknowns, self._unknowns = self._unknowns, None
+        if unknowns is None:
+            return
+        if self.answer.unknown_events:
+            unknowns.unknown_events(self._provider, self.answer.unknown_events)
+        if self.fault is not None and self.fault.code is ErrorCode.UNKNOWN_ERROR:
+            unknowns.unknown_error(self._provider, self.fault.http_status)
 
     def _decode(self, step: Callable[[list[Delta]], None]) -> list[Delta]:
         """What a step of decoding appends. Where it fails after some deltas, those come first and the fault with the next read."""

@@ -215,6 +215,7 @@ class _Session:
         self._headers_timer = asyncio.get_running_loop().call_later(seconds[0], self._look_at_headers, seconds[1:])
 
     def _look_at_headers(self, later: tuple[float, ...]) -> None:
+        self._headers_timer = None
         if self._was_heard and later:
             self._send_headers_after(*later)
         else:

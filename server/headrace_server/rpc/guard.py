@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import grpc
@@ -22,20 +23,26 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class Guard(grpc.aio.ServerInterceptor):
     """Wraps every handler of the server, those of health and reflection too."""
 
+    def __init__(self) -> None:
+        # One wrapper for all calls of a method: it stays in memory as long as its call does.
+        self._guarded = lru_cache(maxsize=256)(_guarded_handler)
+
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]], handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
         """See grpc.aio.ServerInterceptor."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        if handler.response_streaming:
-            factory = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-            behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            return factory(_guarded_stream(behaviour), handler.request_deserializer, handler.response_serializer)
-        factory = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-        behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
-        return factory(_guarded(behaviour), handler.request_deserializer, handler.response_serializer)
+        return None if handler is None else self._guarded(handler)
+
+
+def _guarded_handler(handler: "Handler") -> "Handler":
+    if handler.response_streaming:
+        factory = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+        behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        return factory(_guarded_stream(behaviour), handler.request_deserializer, handler.response_serializer)
+    factory = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+    behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+    return factory(_guarded(behaviour), handler.request_deserializer, handler.response_serializer)
 
 
 def _guarded(behaviour: Any) -> Any:
