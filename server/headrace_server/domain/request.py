@@ -158,6 +158,9 @@ def _shared(value: Any) -> Any:
     return Field(default_factory=lambda: value)
 
 
+_NOT_KEPT: set[str] = set()
+
+
 class GenerateRequest(Model):
     """One generation. `stream` tells by which kind of RPC it was asked for."""
 
@@ -205,6 +208,9 @@ class GenerateRequest(Model):
         wrong += [_violation(at, text) for at, text in _rules_across_fields(data)]
         if wrong or checked is None:
             raise ValidationError.from_exception_data(cls.__name__, wrong)
+        for model in (checked, *checked.messages, *(part for message in checked.messages for part in message.content)):
+            # Which fields were given is asked by nobody, and takes a KiB of every open stream, more of long conversations.
+            object.__setattr__(model, "__pydantic_fields_set__", _NOT_KEPT)
         return checked
 
 
