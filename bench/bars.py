@@ -52,9 +52,11 @@ def _own(scenario: str, metric: str, factor: float = 1.0) -> Callable[[Round], f
 
 
 def _later_than_the_provider(figures: Round) -> float:
-    if (busy := figures[HEADRACE.name, "steady", "CPU"]) >= BUSY:
-        raise DoesNotApply(f"does not apply: the core was busy at {busy:.0f} %")
-    return figures[HEADRACE.name, "steady", "lateness p99"] - figures[PROVIDER.name, "steady", "lateness p99"]
+    """At 200 streams, or at 100 where those leave the core too busy."""
+    for load in ("steady", "steady, 100 streams"):
+        if (busy := figures[HEADRACE.name, load, "CPU"]) < BUSY:
+            return figures[HEADRACE.name, load, "lateness p99"] - figures[PROVIDER.name, load, "lateness p99"]
+    raise DoesNotApply(f"does not apply: the core was busy at {busy:.0f} %")
 
 
 BARS = (
@@ -74,7 +76,7 @@ BARS = (
     ),
     Bar("steady: CPU per chunk, bare grpc.aio server = 1", 2, _ratio("steady", "CPU per chunk", BARE)),
     Bar("steady: CPU per chunk, TensorZero = 1", 1.2, _ratio("steady", "CPU per chunk", TENSORZERO)),
-    Bar("steady: p99 of a chunk's lateness over the provider's own", 10, _later_than_the_provider, unit="ms"),
+    Bar("steady, at 200 or 100 streams: p99 of a chunk's lateness over the provider's own", 10, _later_than_the_provider, unit="ms"),
     Bar(
         "steady over 4 streams: CPU per chunk, TensorZero = 1",
         0.9,

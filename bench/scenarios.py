@@ -76,6 +76,7 @@ def scenarios(quick: bool) -> dict[str, Scenario]:
         "burst": Scenario("32 streams, 64 chunks each, no delay", burst),
         "burst, claude": Scenario("the same, the provider speaks Anthropic's dialect", burst, provider="bench-claude"),
         "steady": Scenario("200 streams, 64 chunks each, 20 ms apart (10,000 chunks/s offered)", steady),
+        "steady, 100 streams": Scenario("the same with 100 streams (5,000 chunks/s offered)", {**steady, "streams": 100}),
         "burst, 4 streams": Scenario("200 generations over 4 bidirectional streams, no delay", {**burst, "streams": 200}, multiplexed=True),
         "steady, 4 streams": Scenario("200 generations over 4 bidirectional streams, 20 ms apart", steady, multiplexed=True),
     }

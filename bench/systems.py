@@ -143,13 +143,13 @@ PROVIDER = System(
     name="provider read directly",
     start=lambda around: nullcontext(around.provider),
     path="/v1/chat/completions",
-    scenarios=("lone", "burst", "steady"),
+    scenarios=("lone", "burst", "steady", "steady, 100 streams"),
 )
 HEADRACE = System(
     name="Headrace",
     start=start_headrace,
     speaks="grpc",
-    scenarios=("lone", "held", "burst", "burst, claude", "steady", "burst, 4 streams", "steady, 4 streams"),
+    scenarios=("lone", "held", "burst", "burst, claude", "steady", "steady, 100 streams", "burst, 4 streams", "steady, 4 streams"),
     versions=("headrace", "grpcio", "aiohttp", "protobuf", "uvloop"),
 )
 BARE = System(name="bare grpc.aio server", start=_start_bare, speaks="grpc", versions=("grpcio", "uvloop"))

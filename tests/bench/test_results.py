@@ -7,7 +7,7 @@ from results import Results
 from scenarios import scenarios
 from soak import Soak, drift
 from soak import judge as judge_soak
-from systems import BARE, HEADRACE, SYSTEMS, TENSORZERO
+from systems import BARE, HEADRACE, PROVIDER, SYSTEMS, TENSORZERO
 
 
 def results(*values, missing=None):
@@ -37,11 +37,29 @@ def test_a_bar_without_figures_is_neither_met_nor_missed_and_says_who_is_missing
     assert verdict(found, "memory idle").verdict == "not measured: no memory idle of Headrace"
 
 
-def test_lateness_is_not_judged_when_the_core_is_busy():
-    found = results((1, 1))
-    found.rounds[0] |= {(HEADRACE.name, "steady", "CPU"): 95.0, (HEADRACE.name, "steady", "lateness p99"): 500.0}
+def late(load, *, cpu, ours, theirs=1.0):
+    """The figures of one steady load."""
+    return {
+        (HEADRACE.name, load, "CPU"): cpu,
+        (HEADRACE.name, load, "lateness p99"): ours,
+        (PROVIDER.name, load, "lateness p99"): theirs,
+    }
 
-    assert "does not apply" in verdict(found, "steady: p99").verdict
+
+def test_lateness_is_judged_at_the_load_that_leaves_the_core_free_enough():
+    found = results((1, 1))
+    found.rounds[0] |= late("steady", cpu=95.0, ours=500.0) | late("steady, 100 streams", cpu=60.0, ours=4.0)
+    assert (verdict(found, "steady, at").seen, verdict(found, "steady, at").verdict) == (3.0, "met")
+
+    found.rounds[0] |= late("steady", cpu=79.0, ours=500.0)
+    assert (verdict(found, "steady, at").seen, verdict(found, "steady, at").verdict) == (499.0, "NOT MET")
+
+
+def test_lateness_is_not_judged_when_the_core_is_busy_at_every_load():
+    found = results((1, 1))
+    found.rounds[0] |= late("steady", cpu=95.0, ours=500.0) | late("steady, 100 streams", cpu=81.0, ours=4.0)
+
+    assert "does not apply" in verdict(found, "steady, at").verdict
 
 
 def test_the_report_names_every_bar_and_every_missing_system():
