@@ -46,6 +46,8 @@ MESSAGES = (1, 10, 100, 1000)
 ANSWERS = (1, 4, 16, 64, 256, 1024)
 """KiB, in chunks of 1 KiB each."""
 ROWS = (0, 10_000, 100_000, 1_000_000)
+ON_RECORD, EMPTY = "rows on record", "rows on record, of a service with none, in turn with it"
+"""Filling takes minutes, in which a shared machine becomes slower or faster: only what was measured in turn can be compared."""
 
 
 @dataclass
@@ -208,6 +210,10 @@ def table(growth: Growth) -> str:
     for name, points in growth.costs.items():
         parts.append(f"## Processor time of a request by {name}\n\n{_row('', points)}\n{_line(points)}")
         parts.append(_row("µs", [chart.figure(statistics.median(values)) for values in points.values()]) + "\n")
+    if EMPTY in growth.costs:
+        pairs = zip(growth.costs[ON_RECORD].values(), growth.costs[EMPTY].values(), strict=True)
+        ratios = [statistics.median(full / none for full, none in zip(*pair, strict=True)) for pair in pairs]
+        parts.append(f"With rows on record a request costs, none = 1: {', '.join(f'{ratio:.2f}' for ratio in ratios)}.\n")
     sizes = sorted({size for points in growth.queries.values() for size in points})
     if growth.queries:
         parts.append(
@@ -247,16 +253,24 @@ def main() -> None:
         folder = Path(name)
         with running([sys.executable, str(HERE / "provider.py")], core=on.others, folder=folder) as provider:
             for rows in (size for size in ROWS if size <= most):
-                home = folder / f"{rows}"
+                home, empty = folder / f"{rows}", folder / f"{rows}-empty"
                 home.mkdir()
+                empty.mkdir()
                 began = time.monotonic()
                 fill(home / "headrace.db", rows)
                 print(f"{rows:,} rows filled in {time.monotonic() - began:.0f} s", flush=True)
-                with start_headrace(Around(provider=provider, folder=home, core=on.system)) as process:
+                with (
+                    start_headrace(Around(provider=provider, folder=home, core=on.system)) as process,
+                    start_headrace(Around(provider=provider, folder=empty, core=on.system)) as fresh,
+                ):
                     settle(process)
-                    place = Place(process, provider, on, home, seconds)
+                    settle(fresh)
+                    place, beside = Place(process, provider, on, home, seconds), Place(fresh, provider, on, empty, seconds)
+                    for each in (place, beside):
+                        each.cost()  # the first load meets what is only made when it is needed
                     for _ in range(runs):
-                        growth.cost("rows on record", rows, place.cost())
+                        growth.cost(ON_RECORD, rows, place.cost())
+                        growth.cost(EMPTY, rows, beside.cost())
                     if rows == 0:
                         grow(place, runs, growth)
                     else:
