@@ -437,13 +437,13 @@ async def test_watched_quotas_are_told_at_once_and_again_when_one_has_changed_un
         assert shown_quotas(await watch.read()) == []
 
         async def until(used: int, reserved: int, limit: int) -> None:
-            while shown_quotas(told := await watch.read()) != [("local", "n2-d60000", "REQUESTS_PER_DAY", used, reserved, limit)]:
+            while shown_quotas(told := await watch.read()) != [("local", "n2-d500", "REQUESTS_PER_DAY", used, reserved, limit)]:
                 assert len(told.quotas) == 1
 
-        call = s.generation.StreamGenerate(iter([command(request(provider="local", model="n2-d60000"))]))
+        call = asyncio.ensure_future(events_of(s.generation.StreamGenerate(iter([command(request(provider="local", model="n2-d500"))]))))
         await until(used=0, reserved=1, limit=5)
-        call.cancel()
         await until(used=1, reserved=0, limit=5)
+        await call
         await change(s, "local", rate_limit_rpd=9)
         await until(used=1, reserved=0, limit=9)
 
