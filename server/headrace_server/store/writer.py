@@ -46,7 +46,8 @@ class Writer:
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._closing = False
-        self._damage: StoreUnavailable | None = None
+        self._damage = ""
+        """What the database said of its file, once that is broken."""
         self._task = asyncio.create_task(self._run(), name="store writer")
 
     def submit(self, operation: Any) -> asyncio.Future[Any]:
@@ -109,9 +110,9 @@ class Writer:
 
     async def _once(self, operations: list[Any]) -> list[Any]:
         self._check()
-        if self._damage is not None:
+        if self._damage:
             # Pages that are still whole would take rows on, and health would call well what refuses every request.
-            raise self._damage
+            raise StoreUnavailable(self._damage)
 
         async def transact(db: Database) -> list[Any]:
             await db.execute("BEGIN IMMEDIATE")
@@ -126,7 +127,7 @@ class Writer:
         except BaseException as error:
             await self._roll_back()
             if isinstance(error, Exception) and not is_busy(error) and (gone := unavailable(error)):
-                self._damage = gone if is_damage(error) else None
+                self._damage = str(gone) if is_damage(error) else ""
                 raise gone from error
             raise
         return results
