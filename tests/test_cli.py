@@ -12,6 +12,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -445,7 +446,10 @@ def test_circuit_is_shown_open_until_it_is_reset_by_hand(server: str) -> None:
 @contextmanager
 def running_command(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A command that runs; it is ended with the block, also where that fails, instead of being waited for."""
-    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A shell has what it runs in the background ignore Ctrl-C, and whoever runs these tests may be there.
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True, preexec_fn=listens) as process:
         try:
             yield process
         finally:
