@@ -7,12 +7,15 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import grpc
 import pytest
 
 from headrace.v1.generation_service_pb2_grpc import GenerationServiceStub
+from headrace_server import program
+from headrace_server.config import Settings
 from support.service import command, kinds, request
 
 
@@ -48,10 +51,12 @@ def provider(start):
     return re.search(r"127\.0\.0\.1:\d+", process.stdout.readline())[0]
 
 
-def serve(start, tmp_path, provider, *args):
+def serve(start, tmp_path, provider, *args, **environment):
     config = tmp_path / "headrace.toml"
     config.write_text(f'[providers.fake]\ndialect = "openai"\napi_url = "http://{provider}/v1"\ndefault_model = "echo"\n')
-    process = start("serve", "--listen", "127.0.0.1:0", "--database", f"sqlite:///{tmp_path}/headrace.db", "--config", str(config), *args)
+    process = start(
+        "serve", "--listen", "127.0.0.1:0", "--database", f"sqlite:///{tmp_path}/headrace.db", "--config", str(config), *args, **environment
+    )
     line = process.stdout.readline()
     assert re.fullmatch(r"headrace listening on 127\.0\.0\.1:\d+\n", line), line + process.stderr.read()
     return process, line.split()[-1]
@@ -74,6 +79,43 @@ def test_sigterm_lets_a_stream_end_and_exits_with_0(start, tmp_path, provider):
     assert process.wait(10) == 0
     assert rows(tmp_path) == [("completed", None)]
     assert process.stdout.read() == ""
+
+
+def may_schedule_as_batch():
+    """Whether this system has that and allows it; asked by a thread, whose own policy it stays."""
+
+    def ask():
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        return True
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(ask).result()
+        except (AttributeError, OSError):
+            return False
+
+
+@pytest.mark.skipif(not may_schedule_as_batch(), reason="the system has no SCHED_BATCH, or does not allow it")
+@pytest.mark.parametrize(("scheduling", "policy"), [("batch", "SCHED_BATCH"), ("normal", "SCHED_OTHER")])
+def test_every_thread_is_scheduled_as_set(start, tmp_path, provider, scheduling, policy):
+    process, address = serve(start, tmp_path, provider, HEADRACE_SCHEDULING=scheduling)
+    with grpc.insecure_channel(address) as channel:
+        list(GenerationServiceStub(channel).StreamGenerate(iter([command(request(model="n2"))])))
+        threads = os.listdir(f"/proc/{process.pid}/task")
+        seen = {os.sched_getscheduler(int(thread)) for thread in threads}
+
+    assert len(threads) > 2
+    assert seen == {getattr(os, policy)}
+
+
+def test_a_system_that_forbids_a_scheduling_is_served_all_the_same(monkeypatch, tmp_path):
+    def forbid(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbid, raising=False)
+    monkeypatch.setattr(program, "configure_logging", print)
+    with pytest.raises(program.StartError, match="cannot be opened"):  # it comes as far as the database
+        program.serve(Settings(database=f"sqlite:///{tmp_path}"), print)
 
 
 def test_a_second_signal_ends_at_once_and_still_writes_everything_down(start, tmp_path, provider):

@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,10 +22,6 @@ from headrace_server.store.sqlite import SqliteStore
 from headrace_server.store.url import MEMORY, sqlite_path
 from headrace_server.telemetry.logging import configure_logging
 
-SWITCH_INTERVAL = 0.001
-"""Seconds after which a thread must let another one run. The store's thread gives the interpreter away at every row that it writes, and
-with Python's 5 ms it waits longer to get it back than the row takes: the journal alone is 1.4 times as fast so (bench/journal.py)."""
-
 COLLECTIONS = 10_000
 """Objects made before Python looks for garbage among them. Most of ours go by themselves, and with Python's 700 looking took a tenth of a
 request's time."""
@@ -38,6 +35,8 @@ class StartError(Exception):
 
 def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     """Run the service until SIGTERM or SIGINT. `ready` is told its address once it takes calls. Raises StartError."""
+    if settings.scheduling == "batch":
+        _schedule_as_batch()
     from headrace_server import app  # here, because it brings everything with it, and the other commands need little of that
 
     configure_logging(settings.log_level, settings.log_json)
@@ -114,9 +113,20 @@ def log_warnings() -> None:
 
 def run(work: Coroutine[Any, Any, T], *, uvloop: Literal["auto", "on", "off"] = "auto") -> T:
     """Run the coroutine to its end on a loop of its own: uvloop where it is wanted and installed."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
         return runner.run(work)
+
+
+def _schedule_as_batch() -> None:
+    """Let no thread of ours interrupt another one that runs, nor those of other processes; see SCHED_BATCH in sched(7).
+
+    Threads begun from here on inherit it. Under load gRPC's thread and the store's are woken some twenty times a request, each time to
+    find the interpreter taken: on one core that was a fifth of all processor time. Where the system has or allows none of it, all runs
+    as it would.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _database_path(settings: Settings) -> Path:
