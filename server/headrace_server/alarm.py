@@ -36,8 +36,11 @@ class Alarm:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        task = self._task
+        # Whoever is asked to look mostly has the alarm: that circle would be left to the garbage collector, with the task and all it holds.
+        del self._look, self._task, self._timer
         # As asyncio.timeout does it: a cancellation that somebody else asked for as well stays one.
-        if self.rang and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if self.rang and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise AlarmRang from error
 
     def _ask(self) -> None:

@@ -45,7 +45,7 @@ class HttptoolsTransport(Transport):
             connection.send(_head(request) + await request.aread())
             status, headers = await connection.head()
         except BaseException:
-            connection.abort()
+            connection.let_go()
             raise
         return httpx.Response(status, headers=headers, stream=_Body(connection, self._give_back))
 
@@ -88,7 +88,7 @@ class HttptoolsTransport(Transport):
             connection.rest()
             self._idle[connection.origin].append(connection)
         else:
-            connection.abort()
+            connection.let_go()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -169,6 +169,11 @@ class _Connection(asyncio.Protocol):
         self.is_waited_for()
         if self._transport is not None:
             self._transport.abort()
+
+    def let_go(self) -> None:
+        """Close at once; nobody reads it any more."""
+        self.abort()
+        self._error = None  # its traceback, where it was raised, refers to us
 
     def close(self) -> "asyncio.Future[None]":
         """Close at once; what it returns is done once the connection is gone."""
@@ -251,6 +256,7 @@ class _Connection(asyncio.Protocol):
         else:
             self._fail(httpx.RemoteProtocolError("the peer closed the connection"))
         self._transport = None
+        del self._parser  # they refer to each other
         self.is_waited_for()
         self._those_open.discard(self)
         if self._gone is not None and not self._gone.done():

@@ -202,6 +202,8 @@ class _Session:
                 why = writer.stalled or _why_gone(self._context)
                 for reader in self._readers.values():
                     reader.close(why)
+                self._readers.clear()  # who would wake this session, which holds them
+                self._ready.clear()
                 self._engine.told_of_draining.discard(self._wakened.wake)
                 if self._headers_timer is not None:
                     self._headers_timer.cancel()

@@ -13,7 +13,7 @@ from headrace_server.domain import refusals
 from headrace_server.domain.errors import HeadraceError
 from headrace_server.ledger import provider_error
 from headrace_server.rpc.methods import Context
-from headrace_server.rpc.status import BrokenMessage, abort
+from headrace_server.rpc.status import BrokenMessage, abort, end
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,9 @@ def _guarded(behaviour: Any) -> Any:
     async def handle(request: Any, context: Context) -> Any:
         try:
             return await behaviour(request, context)
-        except BaseException as error:  # noqa: BLE001 - all of it ends here
+        except BaseException as error:
+            if _says_enough(error, context):
+                raise
             await _end(error, context)
 
     return handle
@@ -64,21 +66,28 @@ def _guarded_stream(behaviour: Any) -> Any:
                     await context.write(response)
             else:
                 await responses
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
+            if _says_enough(error, context):
+                raise
             await _end(error, context)
 
     return handle
 
 
-async def _end(error: BaseException, context: Context) -> None:
-    """End the RPC with the status that belongs to what was raised."""
+def _says_enough(error: BaseException, context: Context) -> bool:
+    """Whether the RPC ends with this error as it is: it has its status already, or there is nobody to tell one."""
     match error:
         case grpc.aio.AbortError() | KeyboardInterrupt() | SystemExit() | GeneratorExit():
-            raise error
-        case asyncio.CancelledError() if context.cancelled() or _is_being_cancelled():
-            raise error  # the caller left, or its time is over: nobody waits for a status
-        case grpc.aio.InternalError():
-            raise asyncio.CancelledError from None  # as gRPC says it of a write that came too late: the caller has left
+            return True
+        case asyncio.CancelledError():
+            return context.cancelled() or _is_being_cancelled()  # the caller left, or its time is over
+    return False
+
+
+async def _end(error: BaseException, context: Context) -> None:
+    """End the RPC with the status that belongs to what was raised."""
+    if isinstance(error, grpc.aio.InternalError):
+        raise asyncio.CancelledError from None  # as gRPC says it of a write that came too late: the caller has left
     try:
         await _tell(error, context)
     except grpc.aio.InternalError:
@@ -88,7 +97,7 @@ async def _end(error: BaseException, context: Context) -> None:
 async def _tell(error: BaseException, context: Context) -> None:
     match error:
         case BrokenMessage():
-            await context.abort(grpc.StatusCode.INTERNAL, str(error))
+            await end(context, grpc.StatusCode.INTERNAL, str(error))
         case HeadraceError():
             await abort(context, provider_error(error.fault, request_id=error.request_id))
         case _:

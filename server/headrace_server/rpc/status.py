@@ -7,8 +7,10 @@ to the violations of BadRequest, in order, and after them to the attempts, the l
 and in the record.
 """
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -84,7 +86,24 @@ async def abort(context: "grpc.aio.ServicerContext[Any, Any]", error: ProviderEr
     """End an RPC, at its begin or after messages, with the status of an error. Never returns: raises grpc.aio.AbortError."""
     status = to_status(error, delivered_chunks=delivered_chunks)
     details = ("grpc-status-details-bin", status.SerializeToString())
-    await context.abort(status_code(error), status.message, (details, *trailers(error)))
+    await end(context, status_code(error), status.message, (details, *trailers(error)))
+
+
+async def end(
+    context: "grpc.aio.ServicerContext[Any, Any]", code: grpc.StatusCode, message: str, trailing_metadata: tuple[Any, ...] = ()
+) -> None:
+    """End an RPC with this status. Never returns: raises grpc.aio.AbortError."""
+    try:
+        await context.abort(code, message, trailing_metadata)
+    except grpc.aio.AbortError as error:
+        if (task := asyncio.current_task()) is not None:
+            task.add_done_callback(partial(_forget_the_way, error))
+        raise
+
+
+def _forget_the_way(error: BaseException, _: object) -> None:
+    """gRPC keeps the error with the RPC, and its traceback holds the RPC: that circle would be left to the garbage collector."""
+    error.__traceback__ = error.__context__ = None
 
 
 def status_code(error: ProviderError) -> grpc.StatusCode:
