@@ -24,11 +24,12 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "fake_provider": (set(), {"pydantic", "yaml", "cryptography"}),
     "local_model": (set(), {"xllamacpp"}),
     "prices": (set(), {"genai_prices"}),
+    "garbage": (set(), set()),
     CORE: (set(), {"pydantic", "pydantic_core"}),
     "rpc": ({CORE}, {"grpc", "grpc_status", "grpc_health", "grpc_reflection", "google", "headrace", "pydantic", "pydantic_core"}),
     "config": (set(), {"pydantic", "pydantic_settings"}),
     "app": ({"providers", "store", "telemetry", "security", CORE, "rpc", "config", "prices"}, set()),
-    "program": ({"app", "config", "security", "store", "telemetry"}, {"uvloop"}),
+    "program": ({"app", "config", "garbage", "security", "store", "telemetry"}, {"uvloop"}),
     "cli": (
         {"program", "config", "demo", "fake_provider"},
         {"typer", "grpc", "grpc_status", "google", "headrace"},  # it is a client of the service

@@ -1,7 +1,6 @@
 """What the commands of the service's own side run: logging, the event loop, and every reason not to start as one exception."""
 
 import asyncio
-import gc
 import os
 import sqlite3
 import sys
@@ -13,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from headrace_server.config import ConfigurationError, Settings
 from headrace_server.domain.errors import HeadraceError
 from headrace_server.domain.ports import Pruned
+from headrace_server.garbage import collect_garbage
 from headrace_server.security.keyring import KeyRingError
 from headrace_server.store import backup as backups
 from headrace_server.store import check as checks
@@ -21,10 +21,6 @@ from headrace_server.store import retention as retentions
 from headrace_server.store.sqlite import SqliteStore
 from headrace_server.store.url import MEMORY, sqlite_path
 from headrace_server.telemetry.logging import configure_logging
-
-COLLECTIONS = 10_000
-"""Objects made before Python looks for garbage among them. Most of ours go by themselves, and with Python's 700 looking took a tenth of a
-request's time."""
 
 T = TypeVar("T")
 
@@ -44,10 +40,7 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         _database_path(settings)
 
     def started(address: str) -> None:
-        # What is there now stays: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(COLLECTIONS, 20, 20)
+        collect_garbage()
         ready(address)
 
     with _explained():
