@@ -10,10 +10,10 @@ from headrace_server.domain.lifecycle import State
 from headrace_server.domain.limits import LimitType
 from headrace_server.domain.plan import Plan, PlannedProvider
 from headrace_server.domain.provider import Provider, ProviderRow
-from headrace_server.domain.record import RequestQuery
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.engine import Caller
 from support.engine import START, Bench, provider, refuses, request, says
+from support.store import listed
 
 RPM, TPM, RPD = LimitType.REQUESTS_PER_MINUTE, LimitType.TOKENS_PER_MINUTE, LimitType.REQUESTS_PER_DAY
 
@@ -55,7 +55,7 @@ async def test_explaining_calls_nobody_and_writes_nothing(make_bench):
     await plan_of(bench)
 
     assert bench.upstream.calls == []
-    assert await bench.store.list_requests(RequestQuery()) == []
+    assert await listed(bench.store) == []
     assert await bench.store.list_windows() == []
 
 

@@ -15,6 +15,7 @@ from headrace_server.domain.record import RequestQuery
 from support.faults import Row, Stage
 from support.seen import Seen
 from support.service import details
+from support.store import listed
 
 FAILURES = 5
 """In a row, that open a circuit."""
@@ -142,7 +143,7 @@ async def test_F74(row: Row) -> None:
         async with stage.callers(20) as callers:
             ends = await asyncio.gather(*(how_it_ends(callers[i % 20], stage.request()) for i in range(1_000)))
         calls = len(stage.provider.requests)
-        rows = await stage.app.store.list_requests(RequestQuery(page_size=1_000))
+        rows = await listed(stage.app.store, RequestQuery(page_size=1_000))
     assert Counter(ends) == {("UNAVAILABLE", "SERVER_ERROR"): 1_000}
     assert Counter((found.state.value, found.error_code) for found in rows) == {("failed", "server_error"): 1_000}
     assert 1_000 < calls <= 1_200

@@ -18,6 +18,7 @@ from support.clock import ClockLoop
 from support.faults import NO_FALLBACK, Row, Stage
 from support.seen import Seen
 from support.service import details
+from support.store import listed
 
 NOON = datetime(2026, 7, 15, 12, 0, 20, tzinfo=UTC)
 """Twenty seconds into a minute: what is used now counts in full for another 40 s, then less and less for 60."""
@@ -226,7 +227,7 @@ async def test_F70(row: Row, wall: Wall) -> None:
             assert fresh == ([True, True, True, False] if jump > timedelta(0) else [False] * 4)
             wall.jump(-jump)
             assert [await is_let_in(stage) for _ in range(2)] == [False, False]
-            ids = [found.id for found in await stage.app.store.list_requests(RequestQuery(page_size=1000))]
+            ids = [found.id for found in await listed(stage.app.store, RequestQuery(page_size=1000))]
             assert len(ids) == len(set(ids)) == 10
 
         wall.set(NOON)

@@ -14,10 +14,11 @@ from grpc import StatusCode
 from headrace.v1 import generation_service_pb2 as pb
 from headrace_server.app import check_store
 from headrace_server.domain.lifecycle import TERMINAL, State
-from headrace_server.domain.record import LogRow, RequestQuery
+from headrace_server.domain.record import LogRow
 from support.faults import Row, Stage
 from support.seen import Seen
 from support.service import command, details, events_of, kinds, text_of
+from support.store import listed
 from support.trouble import NOT_SERVING, SERVING, a_lock, full, health_turns, locked, read_only, status_of
 
 on_disk = pytest.mark.parametrize("row", ["sqlite"], indirect=True)
@@ -55,7 +56,7 @@ async def asked_in(row: Row, trouble: Any, case: str, rpc: str = "StreamGenerate
                 await health_turns(stage.channel, NOT_SERVING)
         await health_turns(stage.channel, SERVING)
         (await stage.ask()).answers(by="p")
-        assert len(await stage.app.store.list_requests(RequestQuery())) == 2
+        assert len(await listed(stage.app.store)) == 2
         assert check_store(row.database) == []
     row.add(seen, case)
 
@@ -109,7 +110,7 @@ async def test_F79(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def in_database(stage: Stage, request: Any) -> LogRow:
     """The row as the database has it, whatever waits beside it."""
-    (found,) = await stage.app.store.list_requests(RequestQuery())
+    (found,) = await listed(stage.app.store)
     assert found.request_id == request.request_id
     return found
 
@@ -180,7 +181,7 @@ async def test_F81(row: Row) -> None:
             seen = await stage.seen(request, again, None)
             assert seen.calls == {"p": 1}
             row.add(seen, case)
-        assert [found.request_id for found in await stage.app.store.list_requests(RequestQuery())] == [request.request_id]
+        assert [found.request_id for found in await listed(stage.app.store)] == [request.request_id]
     row.tell(
         "F81", "the same id with another prompt, while it runs and afterwards", "ALREADY_EXISTS, INVALID_REQUEST", "the row stands", "p 1"
     )
@@ -214,7 +215,7 @@ async def test_F82(row: Row) -> None:
             assert sum(seen.calls.values()) <= 1
             ends.add(seen.row.state)
             await is_the_end(stage, seen.row)
-        assert len(await stage.app.store.list_requests(RequestQuery())) == 40
+        assert len(await listed(stage.app.store)) == 40
     assert ends == {State.COMPLETED, State.FAILED}
     row.tell("F82", stage.script.about, "`completed` and OK, or `failed` and CANCELLED", "the same one of the two, once", "p at most 1")
 

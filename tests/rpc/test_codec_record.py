@@ -1,5 +1,6 @@
 import base64
 import json
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -119,14 +120,19 @@ def test_everything_wrong_with_a_list_request_is_named_at_once() -> None:
     assert set(violations(message)) == {"page_size", "page_token", "state", "tag", "start_time", "error_code"}
 
 
-def test_pages_follow_one_another_without_gap_or_overlap() -> None:
+async def each(rows: Iterable[LogRow]) -> AsyncIterator[LogRow]:
+    for one in rows:
+        yield one
+
+
+async def test_pages_follow_one_another_without_gap_or_overlap() -> None:
     rows = [row(number) for number in range(7, 0, -1)]
     message = pb.ListRequestsRequest(page_size=3, provider="")
     seen: list[str] = []
     for _ in range(5):
         query = decode_list_requests(message)
         rest = [r for r in rows if query.before is None or (r.created_at, r.id) < query.before]
-        response = encode_list_requests(message, query, rest[: query.page_size + 1])
+        response = await encode_list_requests(message, query, each(rest[: query.page_size + 1]))
         seen += [record.id for record in response.requests]
         if not response.next_page_token:
             break
@@ -134,20 +140,20 @@ def test_pages_follow_one_another_without_gap_or_overlap() -> None:
     assert seen == [r.id for r in rows]
 
 
-def test_the_last_page_has_no_token_also_when_it_is_full() -> None:
+async def test_the_last_page_has_no_token_also_when_it_is_full() -> None:
     message = pb.ListRequestsRequest(page_size=2)
     query = decode_list_requests(message)
-    assert encode_list_requests(message, query, [row(2), row(1)]).next_page_token == ""
-    assert encode_list_requests(message, query, []).next_page_token == ""
+    assert (await encode_list_requests(message, query, each([row(2), row(1)]))).next_page_token == ""
+    assert (await encode_list_requests(message, query, each([]))).next_page_token == ""
 
 
-def token_of(message: pb.ListRequestsRequest) -> str:
+async def token_of(message: pb.ListRequestsRequest) -> str:
     query = decode_list_requests(message)
-    return encode_list_requests(message, query, [row(number) for number in range(query.page_size + 1)]).next_page_token
+    return (await encode_list_requests(message, query, each(row(number) for number in range(query.page_size + 1)))).next_page_token
 
 
-def test_a_token_given_for_other_filters_is_refused_but_another_page_size_is_not() -> None:
-    token = token_of(pb.ListRequestsRequest(page_size=1, provider="claude"))
+async def test_a_token_given_for_other_filters_is_refused_but_another_page_size_is_not() -> None:
+    token = await token_of(pb.ListRequestsRequest(page_size=1, provider="claude"))
     assert "page_token" in violations(pb.ListRequestsRequest(page_token=token, provider="gemini"))
     assert decode_list_requests(pb.ListRequestsRequest(page_token=token, provider="claude", page_size=9)).before is not None
 
@@ -159,7 +165,7 @@ def test_a_made_up_token_is_a_violation_never_an_exception(token: str) -> None:
 
 
 @pytest.mark.parametrize("position", [[], [1], ["1", "x"], [-1, "x"], [2**80, "x"], [True, "x"], [1, "\0"], [1, "x", 2], [1.5, "x"], None])
-def test_a_forged_position_is_a_violation(position: object) -> None:
-    filters, *_ = json.loads(base64.urlsafe_b64decode(token_of(pb.ListRequestsRequest(page_size=1)) + "=="))
+async def test_a_forged_position_is_a_violation(position: object) -> None:
+    filters, *_ = json.loads(base64.urlsafe_b64decode(await token_of(pb.ListRequestsRequest(page_size=1)) + "=="))
     forged = base64.urlsafe_b64encode(json.dumps([filters, *position] if isinstance(position, list) else position).encode()).decode()
     assert set(violations(pb.ListRequestsRequest(page_token=forged))) == {"page_token"}

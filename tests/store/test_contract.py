@@ -16,7 +16,7 @@ from headrace_server.domain.record import RequestQuery, UnreadRequest
 from headrace_server.domain.request import GenerateRequest
 from headrace_server.domain.result import Attempt, FallbackInfo, FinishReason, GenerationResult, ProviderError
 from headrace_server.domain.usage import Usage, UsageSource
-from support.store import salvaged
+from support.store import listed, salvaged
 
 RPM = LimitType.REQUESTS_PER_MINUTE
 TPM = LimitType.TOKENS_PER_MINUTE
@@ -504,7 +504,7 @@ async def test_list_requests_pages_newest_first_when_times_are_equal(store: Any,
     seen: list[Any] = []
     before = None
     while True:
-        page = await store.list_requests(RequestQuery(page_size=2, before=before))
+        page = await listed(store, RequestQuery(page_size=2, before=before))
         seen += page[:2]
         if len(page) < 3:
             break
@@ -539,10 +539,10 @@ async def test_list_requests_gives_those_that_match(store: Any, make: Any, now: 
         {"start_time": now + 50, "end_time": now + 90},
         {"tag": "x", "provider": "gemini", "start_time": now},
     ):
-        assert await store.list_requests(RequestQuery.model_validate(asked)) == [special], asked
-    assert await store.list_requests(RequestQuery(tag="needle", provider="claude")) == []
-    assert await store.list_requests(RequestQuery(end_time=now)) == []
-    assert len(await store.list_requests(RequestQuery())) == 3
+        assert await listed(store, RequestQuery.model_validate(asked)) == [special], asked
+    assert await listed(store, RequestQuery(tag="needle", provider="claude")) == []
+    assert await listed(store, RequestQuery(end_time=now)) == []
+    assert len(await listed(store)) == 3
 
 
 # ---------------------------------------------------------------- providers
@@ -660,7 +660,7 @@ async def test_every_method_raises_when_the_store_is_closed(store: Any, make: An
         lambda: store.reserve(reservation(), LIMITS, now),
         lambda: store.settle(Settlement(reservation=reservation()), now),
         lambda: store.recover("here", now, salvaged),
-        lambda: store.list_requests(RequestQuery()),
+        lambda: listed(store),
         lambda: store.list_providers(),
         lambda: store.list_windows(),
         lambda: store.create_provider(provider_row()),

@@ -21,7 +21,8 @@ from headrace_server.domain.result import Attempt
 from headrace_server.domain.usage import Usage, UsageSource
 from headrace_server.store import Durability, MigrationError, SqliteStore
 from headrace_server.store.nodes import LEASE, is_alive
-from support.store import salvaged
+from headrace_server.store.sqlite import AT_ONCE
+from support.store import listed, salvaged
 
 Sql = Callable[..., list[Any]]
 RPM, TPM = LimitType.REQUESTS_PER_MINUTE, LimitType.TOKENS_PER_MINUTE
@@ -278,10 +279,30 @@ async def test_get_names_the_column_when_a_stored_row_is_corrupt(open_sqlite: An
     row = make.row()
     await store.accept(row)
     sql(f"UPDATE provider_logs SET {column} = ?", (value,))
-    for read in (store.get(row.request_id), store.list_requests(RequestQuery())):
+    for read in (store.get(row.request_id), listed(store)):
         with pytest.raises(CorruptRow) as raised:
             await read
         assert (raised.value.table, raised.value.row_id, raised.value.column) == ("provider_logs", row.id, column)
+
+
+async def test_others_get_their_turn_while_a_long_list_is_read(open_sqlite: Any, make: Any) -> None:
+    store = await open_sqlite()
+    for _ in range(3 * AT_ONCE):
+        await store.accept(make.row())
+    read, turns = 0, set()
+
+    async def other() -> None:
+        while True:
+            turns.add(read)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    async for _ in store.list_requests(RequestQuery(page_size=1_000)):
+        read += 1
+    task.cancel()
+
+    assert read == 3 * AT_ONCE
+    assert turns >= {AT_ONCE, 2 * AT_ONCE}
 
 
 @pytest.mark.parametrize(

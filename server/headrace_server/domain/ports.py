@@ -1,7 +1,7 @@
 """What the engine needs of the world, as small protocols. Adapters, stores and telemetry implement them; tests bring their own."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -219,8 +219,8 @@ class Store(Journal, Protocol):
         """
         ...
 
-    async def list_requests(self, query: RequestQuery) -> list[LogRow]:
-        """A page of requests, newest first, with one row more than page_size if there is more."""
+    def list_requests(self, query: RequestQuery) -> AsyncIterator[LogRow]:
+        """A page of requests, newest first, with one row more than page_size if there is more. Others get their turn in between."""
         ...
 
     async def list_providers(self) -> list[ProviderRow]:

@@ -1,12 +1,12 @@
 """Records of requests, and what is asked of them, between protobuf and the domain."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from headrace.v1 import request_service_pb2 as pb
 from headrace_server.domain.record import LogRow, RequestQuery
 from headrace_server.domain.request import GenerateRequest
-from headrace_server.domain.result import told
+from headrace_server.domain.result import Attempt, told
 from headrace_server.domain.violations import validate
 from headrace_server.rpc.codec_event import encode_transition
 from headrace_server.rpc.codec_request import encode_generate_request
@@ -27,8 +27,8 @@ from headrace_server.rpc.page import decode_page, encode_page_token
 DEFAULT_PAGE_SIZE = 50
 
 
-def encode_record(row: LogRow) -> pb.RequestRecord:
-    """A row of provider_logs in protobuf. A request that could not be read is left out."""
+def encode_record(row: LogRow, attempts: Sequence[Attempt] | None = None) -> pb.RequestRecord:
+    """A row of provider_logs in protobuf, with these attempts, if not its own. A request that could not be read is left out."""
     return pb.RequestRecord(
         id=row.id,
         request_id=row.request_id,
@@ -47,7 +47,7 @@ def encode_record(row: LogRow) -> pb.RequestRecord:
         retry_attempt=int32(row.retry_attempt),
         tags=row.tags,
         request_fingerprint=row.request_fingerprint,
-        attempts=[encode_attempt(attempt) for attempt in row.attempts],
+        attempts=[encode_attempt(attempt) for attempt in (row.attempts if attempts is None else attempts)],
         transitions=[encode_transition(transition) for transition in row.transitions],
         trace_id=row.trace_id,
         owner=row.owner,
@@ -75,14 +75,19 @@ def decode_list_requests(message: pb.ListRequestsRequest) -> RequestQuery:
     return validate(RequestQuery.model_validate, {**fields, "page_size": page.size, "before": page.after or None}, wrong)
 
 
-def encode_list_requests(message: pb.ListRequestsRequest, query: RequestQuery, rows: Sequence[LogRow]) -> pb.ListRequestsResponse:
+async def encode_list_requests(
+    message: pb.ListRequestsRequest, query: RequestQuery, rows: AsyncIterator[LogRow]
+) -> pb.ListRequestsResponse:
     """A page of rows as the store returns it: with one row more than page_size where another page follows.
 
     Providers' whole texts are left out: a page of them would be larger than what a caller takes in one message.
     """
-    shown = rows[: query.page_size]
-    more = len(rows) > len(shown)
-    return pb.ListRequestsResponse(
-        requests=[encode_record(row.model_copy(update={"attempts": told(row.attempts)})) for row in shown],
-        next_page_token=encode_page_token(message, (shown[-1].created_at, shown[-1].id)) if more else "",
-    )
+    response = pb.ListRequestsResponse()
+    last = None
+    async for row in rows:
+        if len(response.requests) < query.page_size:
+            response.requests.append(encode_record(row, told(row.attempts)))
+            last = row
+        elif last is not None:
+            response.next_page_token = encode_page_token(message, (last.created_at, last.id))
+    return response

@@ -25,7 +25,7 @@ class RequestServicer:
 
     async def ListRequests(self, request: pb.ListRequestsRequest, context: Context) -> pb.ListRequestsResponse:  # noqa: D102
         query = decode_list_requests(request)
-        return encode_list_requests(request, query, await self._store.list_requests(query))
+        return await encode_list_requests(request, query, self._store.list_requests(query))
 
     async def WatchRequest(self, request: pb.WatchRequestRequest, context: Context) -> None:  # noqa: D102
         generation = await self._engine.find(checked_uuid(request.request_id, "request_id"))

@@ -1,7 +1,7 @@
 """The store in memory, for tests and simulations: the same contract, and nothing survives the process."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from headrace_server.domain.errors import StoreUnavailable
@@ -155,11 +155,12 @@ class MemoryStore:
 
     # ------------------------------------------------------------ records
 
-    async def list_requests(self, query: RequestQuery) -> list[LogRow]:
+    async def list_requests(self, query: RequestQuery) -> AsyncIterator[LogRow]:
         """See Store.list_requests."""
         self._check_open()
         rows = sorted(self._logs.values(), key=lambda row: (row.created_at, row.id), reverse=True)
-        return [row for row in rows if _matches(row, query)][: query.page_size + 1]
+        for row in [row for row in rows if _matches(row, query)][: query.page_size + 1]:
+            yield row
 
     def _rows(self) -> tuple[Collection[LogRow], Collection[MetricsRow]]:
         self._check_open()

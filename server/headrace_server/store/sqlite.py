@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ from headrace_server.store.writer import Writer
 __all__ = ["Durability", "SqliteStore"]
 
 _log = logging.getLogger(__name__)
+AT_ONCE = 20
+"""Rows of a list that are decoded before others get their turn: a page of 1,000 would hold them up for 0.1 s."""
 SUMMING = 1.0
 """Seconds between looks at how many rows wait to be added to the sums."""
 SHARE = 4
@@ -230,10 +232,13 @@ class SqliteStore:
 
     # ------------------------------------------------------------ records
 
-    async def list_requests(self, query: RequestQuery) -> list[LogRow]:
+    async def list_requests(self, query: RequestQuery) -> AsyncIterator[LogRow]:
         """See Store.list_requests. Raises CorruptRow."""
         statement, values = requests_page(query)
-        return [LOGS.decode(record) for record in await self._readers.fetch(statement, values)]
+        for number, record in enumerate(await self._readers.fetch(statement, values), start=1):
+            yield LOGS.decode(record)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def list_metrics(self, request_id: str) -> list[MetricsRow]:
         """The metrics of a request, one row for each provider tried, in order. Raises CorruptRow."""
