@@ -40,6 +40,9 @@ COMMANDS = [
 ]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "ANTHROPIC_", "OPENAI_", "GEMINI_"))}
 
+LISTENS_TO_CTRL_C = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+"""A shell has what it runs in the background ignore Ctrl-C, and whoever runs these tests may be there."""
+
 
 def headrace(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -57,7 +60,12 @@ def ok(*arguments: str, **more: str) -> str:
 def started(*arguments: str, ready: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A command that runs on: the process, and what its ready line names."""
     process = subprocess.Popen(
-        [*HEADRACE, *arguments], env=ENVIRONMENT | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*HEADRACE, *arguments],
+        env=ENVIRONMENT | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=LISTENS_TO_CTRL_C,
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -446,10 +454,8 @@ def test_circuit_is_shown_open_until_it_is_reset_by_hand(server: str) -> None:
 @contextmanager
 def running_command(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A command that runs; it is ended with the block, also where that fails, instead of being waited for."""
-    # A shell has what it runs in the background ignore Ctrl-C, and whoever runs these tests may be there.
-    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipe = subprocess.PIPE
-    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True, preexec_fn=listens) as process:
+    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True, preexec_fn=LISTENS_TO_CTRL_C) as process:
         try:
             yield process
         finally:
